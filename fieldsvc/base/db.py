@@ -1,0 +1,175 @@
+"""The database: one declarative base, UTC times, decimal strings, and the only place that commits.
+
+A use case works on ``db.session`` and may flush; an edge (view, task, command) wraps it in :func:`transaction`. Outside
+of it the session only reads: a flush there raises, so a forgotten ``with transaction()`` is an error and not a lost write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import orjson
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import JSON, DateTime, Dialect, Engine, MetaData, String, event
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.types import TypeDecorator
+
+from fieldsvc.config import Settings
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware datetime, stored in UTC. A naive one is refused: nobody could say later what it meant."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without zone cannot be stored")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class DecimalString(TypeDecorator[Decimal]):
+    """A Decimal stored as text: register values are compared digit for digit, and SQLite has no decimal type."""
+
+    impl = String(40)
+    cache_ok = True
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> str | None:
+        return None if value is None else format(value, "f")
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Decimal | None:
+        return None if value is None else Decimal(value)
+
+
+Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+"""A JSON column: JSONB on PostgreSQL, text on SQLite. Replace values, never mutate them in place."""
+
+
+class Base(DeclarativeBase):
+    """Declarative base with stable constraint names, so that migrations are the same on both databases."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {datetime: UtcDateTime(), Decimal: DecimalString(), dict[str, Any]: Json, list[Any]: Json}
+
+
+db = SQLAlchemy(model_class=Base, disable_autonaming=True)
+
+
+def dumps(value: Any) -> str:
+    """JSON text as every JSON column stores it."""
+    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+def engine_options(settings: Settings) -> dict[str, Any]:
+    """Options for ``SQLALCHEMY_ENGINE_OPTIONS`` fitting the database in ``settings``."""
+    options: dict[str, Any] = {"json_serializer": dumps, "json_deserializer": orjson.loads}
+    if settings.is_sqlite:
+        options["connect_args"] = {"timeout": 30, "check_same_thread": False}
+    else:
+        options |= {"pool_size": 10, "max_overflow": 20, "pool_pre_ping": True}
+    return options
+
+
+def prepare_engine(engine: Engine) -> None:
+    """Give a SQLite engine the settings under which concurrent writers lose nothing; leave PostgreSQL alone.
+
+    pysqlite's own transaction handling begins too late (a read-modify-write then silently loses updates), so it is
+    switched off and every transaction begins IMMEDIATE unless the connection was opened for reading.
+    """
+    if engine.dialect.name != "sqlite":
+        return
+
+    @event.listens_for(engine, "connect")
+    def _connect(dbapi: Any, _record: Any) -> None:
+        dbapi.isolation_level = None
+        cursor = dbapi.cursor()
+        for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(conn: Any) -> None:
+        reading = conn.get_execution_options().get("sqlite_readonly")
+        conn.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+Finisher = Callable[[], None]
+
+
+@contextmanager
+def transaction() -> Iterator[Session]:
+    """One transaction of the whole unit of work: commit at the end, roll back on any exception.
+
+    :raises RuntimeError: when one is open already; the edge owns the transaction, nobody else.
+    """
+    session = db.session()
+    if session.info.get("writing"):
+        raise RuntimeError("a transaction is open already: only edges open one")
+    session.rollback()  # a read that an earlier step of this edge left open
+    session.info["writing"] = True
+    session.info["finishers"] = {}
+    try:
+        session.connection()
+        yield session
+        session.flush()
+        for finish in session.info["finishers"].values():
+            finish()
+        session.flush()
+        session.commit()
+    except BaseException:
+        session.rollback()
+        raise
+    finally:
+        session.info["writing"] = False
+        session.info.pop("finishers", None)
+
+
+@contextmanager
+def reading() -> Iterator[Session]:
+    """A block that only reads; on SQLite it takes no write lock. Inside :func:`transaction` it simply joins in."""
+    session = db.session()
+    if session.info.get("writing"):
+        yield session
+        return
+    session.rollback()
+    try:
+        session.connection(execution_options={"sqlite_readonly": True})
+        yield session
+    finally:
+        session.rollback()
+
+
+def at_end(key: str, finish: Finisher) -> None:
+    """Run ``finish`` once as the last thing before the open transaction commits (the feed takes its counters there)."""
+    session = db.session()
+    if not session.info.get("writing"):
+        raise RuntimeError("no transaction is open")
+    session.info["finishers"].setdefault(key, finish)
+
+
+@event.listens_for(Session, "before_flush")
+def _only_in_transaction(session: Session, _context: Any, _instances: Any) -> None:
+    if not session.info.get("writing") and (session.new or session.dirty or session.deleted):
+        raise RuntimeError("a write outside of transaction(): it would never be committed")

@@ -1,0 +1,87 @@
+"""Settings: the only reader of the process environment.
+
+Everything that differs between a laptop, CI and production is a field here; nothing else in the package looks at
+``os.environ`` (an architecture test holds that).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+class BadSetting(ValueError):
+    """A setting that cannot be used; the message names the variable and says what it may be."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What one process runs with. Durations are seconds, sizes are bytes."""
+
+    database_url: str = "sqlite:///var/fieldsvc.db"
+    redis_url: str | None = None
+    secret_key: str = field(default="", repr=False)
+    data_dir: Path = Path("var")
+    log_level: str = "INFO"
+    log_json: bool = False
+    queue_prefix: str = "fieldsvc"
+
+    push_ops: int = 200
+    push_bytes: int = 1024 * 1024
+    op_bytes: int = 64 * 1024
+    pull_rows: int = 500
+    attachment_bytes: int = 25 * 1024 * 1024
+    request_bytes: int = 16 * 1024 * 1024
+
+    api_token_ttl: int = 90 * 86400
+    enrolment_code_ttl: int = 15 * 60
+    login_limit: str = "10 per minute"
+    reconcile_attempts: int = 5
+    sweep_interval: int = 5
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.database_url.startswith("sqlite")
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
+        """Read ``DATABASE_URL``, ``REDIS_URL`` and the ``FIELDSVC_*`` variables.
+
+        :raises BadSetting: a number that is not one, or a database nobody here can talk to.
+        """
+        env = os.environ if env is None else env
+        values: dict[str, object] = {}
+        if env.get("DATABASE_URL"):
+            values["database_url"] = _database_url(env["DATABASE_URL"])
+        if env.get("REDIS_URL"):
+            values["redis_url"] = env["REDIS_URL"]
+        if env.get("FIELDSVC_DATA_DIR"):
+            values["data_dir"] = Path(env["FIELDSVC_DATA_DIR"])
+            if "database_url" not in values:
+                values["database_url"] = f"sqlite:///{Path(env['FIELDSVC_DATA_DIR']).resolve()}/fieldsvc.db"
+        for name in ("secret_key", "log_level", "login_limit", "queue_prefix"):
+            if env.get(f"FIELDSVC_{name.upper()}"):
+                values[name] = env[f"FIELDSVC_{name.upper()}"]
+        if "FIELDSVC_LOG_JSON" in env:
+            values["log_json"] = env["FIELDSVC_LOG_JSON"].lower() in ("1", "true", "yes")
+        for name in (
+            "push_ops push_bytes op_bytes pull_rows attachment_bytes request_bytes api_token_ttl "
+            "enrolment_code_ttl reconcile_attempts sweep_interval"
+        ).split():
+            raw = env.get(f"FIELDSVC_{name.upper()}")
+            if raw:
+                if not raw.isdigit() or int(raw) < 1:
+                    raise BadSetting(f"FIELDSVC_{name.upper()} must be a whole number of at least 1, not {raw!r}")
+                values[name] = int(raw)
+        return cls(**values)  # type: ignore[arg-type]
+
+
+def _database_url(url: str) -> str:
+    for prefix in ("postgres://", "postgresql://"):
+        if url.startswith(prefix):
+            return "postgresql+psycopg://" + url.removeprefix(prefix)
+    if url.startswith(("postgresql+psycopg://", "sqlite://")):
+        return url
+    raise BadSetting("DATABASE_URL must start with postgresql:// or sqlite://")
