@@ -134,7 +134,7 @@ def transaction() -> Iterator[Session]:
         session.connection()
         yield session
         session.flush()
-        for finish in session.info["finishers"].values():
+        for _key, (_last, finish) in sorted(session.info["finishers"].items(), key=lambda item: item[1][0]):
             finish()
         session.flush()
         session.commit()
@@ -161,12 +161,12 @@ def reading() -> Iterator[Session]:
         session.rollback()
 
 
-def at_end(key: str, finish: Finisher) -> None:
-    """Run ``finish`` once as the last thing before the open transaction commits (the feed takes its counters there)."""
+def at_end(key: str, finish: Finisher, *, last: bool = False) -> None:
+    """Run ``finish`` once before the open transaction commits; ``last`` is for the feed, which takes its counters there."""
     session = db.session()
     if not session.info.get("writing"):
         raise RuntimeError("no transaction is open")
-    session.info["finishers"].setdefault(key, finish)
+    session.info["finishers"].setdefault(key, (last, finish))
 
 
 @event.listens_for(Session, "before_flush")

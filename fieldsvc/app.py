@@ -1,0 +1,59 @@
+"""The composition root: the only place that puts settings, database, queue, API and console together."""
+
+from __future__ import annotations
+
+import importlib
+import secrets
+from pathlib import Path
+
+from flask import Flask
+from flask_migrate import Migrate
+
+from fieldsvc import queue
+from fieldsvc.base.db import db, engine_options, prepare_engine
+from fieldsvc.config import BadSetting, Settings
+
+_MODELS = ("people", "records", "work", "feed", "history", "sync", "api")
+
+
+def load_models() -> None:
+    """Import every room's tables, so that ``Base.metadata`` is whole."""
+    for room in _MODELS:
+        importlib.import_module(f"fieldsvc.{room}.models")
+
+
+def migrations_dir() -> Path:
+    """Where the migrations lie: inside an installed package, beside it in a checkout."""
+    installed = Path(__file__).parent / "_migrations"
+    return installed if installed.is_dir() else Path(__file__).parent.parent / "migrations"
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """A ready Flask application for ``settings`` (default: from the environment).
+
+    :raises BadSetting: PostgreSQL without ``FIELDSVC_SECRET_KEY``: several processes must sign with one key.
+    """
+    settings = settings or Settings.from_env()
+    secret = settings.secret_key
+    if not secret:
+        if not settings.is_sqlite:
+            raise BadSetting("FIELDSVC_SECRET_KEY must be set: checkpoints are signed with it, in every process the same")
+        secret = secrets.token_hex(32)
+    load_models()
+    app = Flask("fieldsvc", static_folder=None)
+    app.config.update(
+        SECRET_KEY=secret,
+        SQLALCHEMY_DATABASE_URI=settings.database_url,
+        SQLALCHEMY_ENGINE_OPTIONS=engine_options(settings),
+        MAX_CONTENT_LENGTH=settings.request_bytes,
+    )
+    app.extensions["fieldsvc.settings"] = settings
+    db.init_app(app)
+    with app.app_context():
+        prepare_engine(db.engine)
+    Migrate(app, db, directory=str(migrations_dir()))
+    queue.init_app(app, settings)
+    from fieldsvc import api
+
+    api.init_app(app)
+    return app

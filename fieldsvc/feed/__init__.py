@@ -1,0 +1,1 @@
+"""The change feed: what a device pulls, in an order that can miss nothing."""

@@ -1,0 +1,50 @@
+"""Tables of the change feed.
+
+``sync_counter`` holds one dense counter per scope; ``sync_feed`` one row per (scope, entity, id): its newest position;
+``sync_doc`` the rendered document of an entity, once, whatever number of scopes show it.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Index, String, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from fieldsvc.base.db import Base
+
+
+class SyncCounter(Base):
+    """The last sequence number given out in a scope. Bumped as the last statement but the feed rows of a transaction."""
+
+    __tablename__ = "sync_counter"
+
+    scope: Mapped[str] = mapped_column(String(80), primary_key=True)
+    n: Mapped[int] = mapped_column(BigInteger, default=0)
+
+
+class SyncFeed(Base):
+    """Where an entity last changed in a scope. ``op`` is put, delete or leave."""
+
+    __tablename__ = "sync_feed"
+    __table_args__ = (
+        UniqueConstraint("scope", "entity", "entity_id"),
+        Index("ix_sync_feed_entity_entity_id", "entity", "entity_id"),
+    )
+
+    scope: Mapped[str] = mapped_column(String(80), primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    entity: Mapped[str] = mapped_column(String(30))
+    entity_id: Mapped[str] = mapped_column(String(80))
+    rev: Mapped[int] = mapped_column(BigInteger)
+    op: Mapped[str] = mapped_column(String(10))
+    reason: Mapped[str | None] = mapped_column(String(40))
+
+
+class SyncDoc(Base):
+    """The document a ``put`` carries: JSON text, rendered once when the entity is written and sent as it is."""
+
+    __tablename__ = "sync_doc"
+
+    entity: Mapped[str] = mapped_column(String(30), primary_key=True)
+    entity_id: Mapped[str] = mapped_column(String(80), primary_key=True)
+    rev: Mapped[int] = mapped_column(BigInteger)
+    body: Mapped[str] = mapped_column(Text)

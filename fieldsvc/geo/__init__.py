@@ -1,0 +1,1 @@
+"""Places: coordinate systems, territories, travel times, the planner and the map picture. Pure: no database, no web."""

@@ -1,0 +1,404 @@
+"""Territories: read from GeoJSON with a report of every repair and refusal, and found by point.
+
+A file is read feature by feature: one bad feature is refused with its reason and stops no other. Nothing is mended
+silently. Whole files are refused only when no feature could be trusted: not GeoJSON, or not in longitude/latitude.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, NotRequired, TypedDict
+
+import numpy as np
+import orjson
+import shapely
+from pyproj import Geod
+from shapely.geometry import MultiPolygon, Point, Polygon
+from shapely.geometry.base import BaseGeometry
+
+from fieldsvc.base.errors import Invalid
+from fieldsvc.geo.crs import WGS84_NAMES, check_lonlat, lonlat_fault
+
+SITE_CLASSES = ("urban", "rural", "remote")
+DEFAULT_TOLERANCE_M = 500.0
+
+_GEOD = Geod(ellps="WGS84")
+_DEGREE_M = 111_000.0
+_CODE = re.compile(r"[^\x00-\x1f\x7f]{1,64}\Z")
+_TEXT = re.compile(r"[^\x00-\x1f\x7f]{1,200}\Z")
+_GUESSES: dict[str, tuple[str, ...]] = {
+    "code": ("code", "boro_cd", "Precinct", "precinct", "nc_id", "id"),
+    "name": ("name", "NAME", "Name"),
+    "name_local": ("name_local", "name_zh", "name:zh"),
+    "site_class": ("site_class",),
+    "priority": ("priority",),
+    "level": ("level",),
+}
+
+
+@dataclass(frozen=True)
+class TerritoryShape:
+    """One territory: a valid polygon or multipolygon in WGS 84 degrees. ``priority``: the higher one wins an overlap."""
+
+    id: str
+    code: str
+    name: str
+    name_local: str | None
+    level: str
+    site_class: str
+    priority: int
+    geometry: Polygon | MultiPolygon
+
+
+class ReportEntry(TypedDict):
+    """What became of one feature that could not be taken as it stood. ``index`` counts from 0."""
+
+    index: int
+    name: str
+    severity: str
+    problem: str
+    action: str
+    area_change_m2: NotRequired[float]
+
+
+class Reading(NamedTuple):
+    """The usable territories of a file, in its order, and what was repaired or refused."""
+
+    shapes: list[TerritoryShape]
+    report: list[ReportEntry]
+
+
+class _Refused(Exception):
+    """This feature cannot be used; the text says why."""
+
+
+def read_geojson(
+    source: bytes | str | Mapping[str, Any],
+    *,
+    code_field: str | None = None,
+    name_field: str | None = None,
+    name_local_field: str | None = None,
+    site_class_field: str | None = None,
+    priority_field: str | None = None,
+    level_field: str | None = None,
+    level: str = "territory",
+    site_class: str = "urban",
+    priority: int = 0,
+) -> Reading:
+    """Territories of a GeoJSON FeatureCollection (RFC 7946), with the repairs it needed.
+
+    :param code_field: the property holding the code, and so on for the others; without one, the usual names are tried
+        (``code``, ``boro_cd``, ``Precinct``, ``nc_id``; ``name`` …), then the feature's own ``id``, then the name.
+    :param level: used, like ``site_class`` and ``priority``, where a feature does not say.
+    :returns: shapes whose ``id`` is their code, and report entries with ``severity`` ``repaired`` or ``refused``.
+    :raises Invalid: the whole file is unusable: not JSON, not a FeatureCollection, or in another coordinate system.
+    """
+    if site_class not in SITE_CLASSES:
+        raise Invalid.field("site_class", f"must be one of {', '.join(SITE_CLASSES)}")
+    features = _features(source)
+    fields = {
+        "code": code_field,
+        "name": name_field,
+        "name_local": name_local_field,
+        "site_class": site_class_field,
+        "priority": priority_field,
+        "level": level_field,
+    }
+    defaults = {"level": level, "site_class": site_class, "priority": priority}
+    shapes: list[TerritoryShape] = []
+    report: list[ReportEntry] = []
+    seen: dict[str, int] = {}
+    for index, feature in enumerate(features):
+        label = f"feature {index}"
+        try:
+            facts = _facts(feature, fields, defaults)
+            label = str(facts["name"])
+            if facts["code"] in seen:
+                raise _Refused(f"code {facts['code']} is taken by feature {seen[facts['code']]} already")
+            geometry, repair = _geometry(feature.get("geometry"))
+        except _Refused as refused:
+            report.append(_entry(index, label, "refused", str(refused), "left out"))
+            continue
+        seen[facts["code"]] = index
+        shapes.append(TerritoryShape(id=facts["code"], geometry=geometry, **facts))
+        if repair:
+            entry = _entry(index, label, "repaired", repair[0], repair[1])
+            entry["area_change_m2"] = repair[2]
+            report.append(entry)
+    return Reading(shapes, report)
+
+
+def area_m2(geometry: BaseGeometry) -> float:
+    """Area on the ellipsoid, in square metres, whatever way the rings turn."""
+    polygons = [geometry] if isinstance(geometry, Polygon) else list(getattr(geometry, "geoms", []))
+    total = 0.0
+    for polygon in polygons:
+        rings = [abs(_GEOD.geometry_area_perimeter(Polygon(r))[0]) for r in (polygon.exterior, *polygon.interiors)]
+        total += rings[0] - sum(rings[1:]) if rings else 0.0
+    return total
+
+
+def _entry(index: int, name: str, severity: str, problem: str, action: str) -> ReportEntry:
+    return {"index": index, "name": name, "severity": severity, "problem": problem, "action": action}
+
+
+def _features(source: bytes | str | Mapping[str, Any]) -> list[Any]:
+    document: Any = source
+    if isinstance(source, bytes | str):
+        try:
+            document = orjson.loads(source.removeprefix(b"\xef\xbb\xbf") if isinstance(source, bytes) else source)
+        except orjson.JSONDecodeError as error:
+            raise Invalid(f"not JSON: {error.msg} at character {error.pos}") from None
+    kind = document.get("type") if isinstance(document, Mapping) else None
+    if kind != "FeatureCollection":
+        got = f"a bare {kind}" if isinstance(kind, str) and len(kind) < 40 else "something else"
+        raise Invalid.field("/type", f"a GeoJSON FeatureCollection is needed, this is {got}")
+    _check_crs(document.get("crs"))
+    features = document.get("features")
+    if not isinstance(features, list):
+        raise Invalid.field("/features", "must be a list of features")
+    return features
+
+
+def _check_crs(crs: Any) -> None:
+    """RFC 7946 knows longitude/latitude only; the member of older files may say the same thing, nothing else."""
+    if crs is None:
+        return
+    properties = crs.get("properties") if isinstance(crs, Mapping) else None
+    name = properties.get("name") if isinstance(properties, Mapping) else None
+    if not isinstance(name, str) or name.strip().upper() not in WGS84_NAMES:
+        said = name[:60] if isinstance(name, str) else "something unreadable"
+        raise Invalid.field("/crs", f"coordinates must be WGS 84 longitude/latitude, the file says {said}: convert it first")
+
+
+def _facts(feature: Any, fields: Mapping[str, str | None], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(feature, Mapping) or feature.get("type") != "Feature":
+        raise _Refused("not a GeoJSON Feature")
+    properties = feature.get("properties") or {}
+    if not isinstance(properties, Mapping):
+        raise _Refused("properties is not an object")
+    found = {what: _property(properties, what, name) for what, name in fields.items()}
+    if found["code"] is None and fields["code"] is None:
+        found["code"] = feature.get("id", found["name"])
+    if found["code"] is None:
+        raise _Refused(f"no property {fields['code']}" if fields["code"] else "neither a code nor a name")
+    code = _text(found["code"], "code", _CODE)
+    name = code if found["name"] is None else _text(found["name"], "name", _TEXT)
+    local = None if found["name_local"] is None else _text(found["name_local"], "name_local", _TEXT)
+    site_class = found["site_class"] if found["site_class"] is not None else defaults["site_class"]
+    if site_class not in SITE_CLASSES:
+        raise _Refused(f"site class must be one of {', '.join(SITE_CLASSES)}")
+    level = defaults["level"] if found["level"] is None else _text(found["level"], "level", _CODE)
+    priority = _priority(defaults["priority"] if found["priority"] is None else found["priority"])
+    return {
+        "code": code,
+        "name": name,
+        "name_local": local,
+        "level": level,
+        "site_class": site_class,
+        "priority": priority,
+    }
+
+
+def _property(properties: Mapping[str, Any], what: str, name: str | None) -> Any:
+    for candidate in (name,) if name else _GUESSES[what]:
+        value = properties.get(candidate)
+        if value is not None and value != "":
+            return value
+    return None
+
+
+def _text(value: Any, what: str, pattern: re.Pattern[str]) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    if not pattern.match(text):
+        raise _Refused(f"{what} is not a short text")
+    return text
+
+
+def _priority(value: Any) -> int:
+    if isinstance(value, str) and re.match(r"-?\d{1,6}\Z", value, re.ASCII):
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > 1_000_000:
+        raise _Refused("priority must be a whole number between -1000000 and 1000000")
+    return value
+
+
+_Repair = tuple[str, str, float]
+
+
+def _geometry(member: Any) -> tuple[Polygon | MultiPolygon, _Repair | None]:
+    """A valid geometry, and what had to be done to it: problem, action, change of area in m²."""
+    if member is None:
+        raise _Refused("geometry is null")
+    kind = member.get("type") if isinstance(member, Mapping) else None
+    if kind not in ("Polygon", "MultiPolygon"):
+        raise _Refused("geometry must be a Polygon or MultiPolygon")
+    coordinates = member.get("coordinates")
+    parts = [coordinates] if kind == "Polygon" else coordinates
+    if not isinstance(parts, list) or not all(isinstance(part, list) for part in parts):
+        raise _Refused("coordinates are not nested lists of positions")
+    mended = {"short": 0, "open": 0}
+    polygons = [polygon for polygon in (_polygon(part, mended) for part in parts) if polygon is not None]
+    if not polygons:
+        raise _Refused("no ring with at least four points" if mended["short"] else "the geometry is empty")
+    geometry: Any = polygons[0] if len(polygons) == 1 else MultiPolygon(polygons)
+    problems = []
+    if mended["short"]:
+        problems.append((f"{mended['short']} ring(s) with fewer than 4 points", "dropped them, kept the rest"))
+    if mended["open"]:
+        problems.append((f"{mended['open']} ring(s) not closed", "closed them"))
+    change = 0.0
+    if not geometry.is_valid:
+        reason = shapely.is_valid_reason(geometry)
+        before = area_m2(geometry)
+        geometry = _polygonal(shapely.make_valid(geometry, method="structure", keep_collapsed=False))
+        if geometry is None:
+            raise _Refused(f"invalid beyond repair: {reason}")
+        change = area_m2(geometry) - before
+        problems.append((f"invalid: {reason}", "made valid, kept the areas"))
+    if not problems:
+        return geometry, None
+    return geometry, ("; ".join(p for p, _ in problems), "; ".join(a for _, a in problems), round(change, 1))
+
+
+def _polygon(rings: list[Any], mended: dict[str, int]) -> Polygon | None:
+    """The polygon of one outer ring and its holes; ``None`` when the outer ring encloses nothing."""
+    kept: list[list[tuple[float, float]]] = []
+    for position, ring in enumerate(rings):
+        points = _ring(ring)
+        if points and points[0] != points[-1]:
+            points.append(points[0])
+            mended["open"] += 1
+        if len(points) < 4:
+            mended["short"] += 1
+            if position == 0:
+                return None
+            continue
+        kept.append(points)
+    return Polygon(kept[0], kept[1:]) if kept else None
+
+
+def _ring(ring: Any) -> list[tuple[float, float]]:
+    if not isinstance(ring, list):
+        raise _Refused("coordinates are not nested lists of positions")
+    points = []
+    for position in ring:
+        if not isinstance(position, list) or len(position) < 2:
+            raise _Refused("a position must be a list of longitude and latitude")
+        lon, lat = position[0], position[1]
+        fault = lonlat_fault(lon, lat)
+        if fault and (lon, lat) != (0, 0):  # a border may well cross 0/0
+            raise _Refused(fault)
+        points.append((float(lon), float(lat)))
+    return points
+
+
+def _polygonal(geometry: BaseGeometry) -> Polygon | MultiPolygon | None:
+    parts = [part for part in shapely.get_parts(geometry) if isinstance(part, Polygon) and not part.is_empty]
+    if isinstance(geometry, shapely.GeometryCollection):
+        nested = [part for part in shapely.get_parts(geometry) if isinstance(part, MultiPolygon)]
+        parts += [part for multi in nested for part in multi.geoms]
+    if not parts:
+        return None
+    return parts[0] if len(parts) == 1 else MultiPolygon(parts)
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where a point belongs. ``how``: ``inside``, ``nearest`` (outside of all, within tolerance), ``outside``.
+
+    ``candidates`` are the ids of all territories that contain it (or are near enough), the chosen one first.
+    ``distance_m`` is 0 inside, else metres to the chosen or nearest border; ``None`` when there are no territories.
+    """
+
+    territory_id: str | None
+    how: str
+    distance_m: float | None
+    candidates: tuple[str, ...] = ()
+    reason: str | None = None
+
+
+class TerritoryIndex:
+    """Finds the territory of a point. Built once per version of the territories; safe to share between threads.
+
+    In an overlap the highest priority wins, then the smallest area, then the id.
+    """
+
+    def __init__(self, shapes: Sequence[TerritoryShape], *, tolerance_m: float = DEFAULT_TOLERANCE_M) -> None:
+        areas = {shape.id: area_m2(shape.geometry) for shape in shapes}
+        self._shapes = sorted(shapes, key=lambda s: (-s.priority, areas[s.id], s.id))
+        self._geometries = np.array([shape.geometry for shape in self._shapes], dtype=object)
+        self._tolerance_m = tolerance_m
+        shapely.prepare(self._geometries)
+        self._tree = shapely.STRtree(self._geometries)
+        if self._shapes:
+            # GEOS builds both indexes lazily on first use, which two threads must not do at once.
+            shapely.intersects_xy(self._geometries, 0.0, 0.0)
+            self._tree.query(Point(0, 0))
+
+    def __len__(self) -> int:
+        return len(self._shapes)
+
+    def locate(self, lon: float, lat: float) -> Located:
+        """The territory of one point.
+
+        :raises Invalid: not a place on earth.
+        """
+        return self.locate_many([lon], [lat])[0]
+
+    def locate_many(self, lons: Sequence[float], lats: Sequence[float]) -> list[Located]:
+        """The territories of many points, in their order.
+
+        :raises Invalid: one of them is not a place on earth; the error names its position.
+        """
+        if len(lons) != len(lats):
+            raise ValueError("as many longitudes as latitudes are needed")
+        places = [check_lonlat(x, y, field="" if len(lons) == 1 else f"/{i}") for i, (x, y) in enumerate(zip(lons, lats, strict=True))]
+        if not self._shapes:
+            return [Located(None, "outside", None, (), "no territories have been imported") for _ in places]
+        if not places:
+            return []
+        xy = np.array(places, dtype=float)
+        asked, found = self._tree.query(shapely.points(xy))
+        hit = shapely.intersects_xy(self._geometries[found], xy[asked, 0], xy[asked, 1])
+        containing: dict[int, list[int]] = {}
+        for point, shape in zip(asked[hit].tolist(), found[hit].tolist(), strict=True):
+            containing.setdefault(point, []).append(shape)
+        return [
+            self._inside(sorted(containing[i])) if i in containing else self._outside(*place) for i, place in enumerate(places)
+        ]
+
+    def _inside(self, ranked: list[int]) -> Located:
+        ids = tuple(self._shapes[i].id for i in ranked)
+        return Located(ids[0], "inside", 0.0, ids)
+
+    def _outside(self, lon: float, lat: float) -> Located:
+        """The nearest border, measured in metres: a degree of longitude is shorter than one of latitude."""
+        squeeze = max(np.cos(np.radians(lat)), 0.01)
+        reach = self._tolerance_m / (_DEGREE_M * squeeze)
+        near = []
+        for i in self._tree.query(Point(lon, lat).buffer(reach).envelope).tolist():
+            part = shapely.clip_by_rect(self._geometries[i], lon - reach, lat - reach, lon + reach, lat + reach)
+            if not part.is_empty:
+                metres = self._metres(part, lon, lat, squeeze)
+                if metres <= self._tolerance_m:
+                    near.append((metres, i))
+        if near:
+            near.sort()
+            return Located(self._shapes[near[0][1]].id, "nearest", round(near[0][0], 1), tuple(self._shapes[i].id for _, i in near))
+        closest = int(self._tree.nearest(Point(lon, lat)))
+        metres = self._metres(self._geometries[closest], lon, lat, squeeze)
+        text = f"outside of every territory; {self._shapes[closest].name} is nearest, {metres / 1000:.1f} km away"
+        return Located(None, "outside", round(metres, 1), (), text)
+
+    @staticmethod
+    def _metres(geometry: BaseGeometry, lon: float, lat: float, squeeze: float) -> float:
+        flat = shapely.transform(geometry, lambda c: c * [squeeze, 1.0])
+        there = shapely.get_coordinates(shapely.shortest_line(flat, Point(lon * squeeze, lat)))[0]
+        return float(_GEOD.inv(lon, lat, there[0] / squeeze, there[1])[2])

@@ -1,0 +1,95 @@
+"""Add to the history, explicitly, in the same transaction as the change itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import insert
+
+from fieldsvc.base.db import at_end, db
+from fieldsvc.history.models import HistoryEntry
+
+
+@dataclass(frozen=True)
+class Source:
+    """Who or what is behind a change, and when: carried from the edge down to every record that is written.
+
+    ``kind`` is staff, device or system; ``op_id``, ``install_id`` and the device's times are set when an operation is
+    behind it. ``recorded_at`` is the server's time of the edge.
+    """
+
+    kind: str
+    recorded_at: datetime
+    id: str | None = None
+    name: str | None = None
+    crew_id: str | None = None
+    device_id: str | None = None
+    install_id: str | None = None
+    op_id: str | None = None
+    device_at: str | None = None
+    estimated_at: datetime | None = None
+
+    @property
+    def at(self) -> datetime:
+        """When it happened, as far as known: the estimate for a device's operation, else the server's time."""
+        return self.estimated_at or self.recorded_at
+
+    @property
+    def mark(self) -> str:
+        """Names the author of a field's last change, so that a device's own earlier edits are no conflict to it."""
+        return self.install_id or f"{self.kind}:{self.id}"
+
+
+def record(
+    source: Source,
+    action: str,
+    entity: str,
+    entity_id: str,
+    *,
+    before: Mapping[str, Any] | None = None,
+    after: Mapping[str, Any] | None = None,
+    job_id: str | None = None,
+    job_kind: str | None = None,
+    customer_id: str | None = None,
+    crew_id: str | None = None,
+    territory_id: str | None = None,
+    note: str | None = None,
+) -> None:
+    """Add one entry. ``before`` and ``after`` hold only the members that changed, JSON-ready.
+
+    Entries of a transaction are written together at its end, in the order they were recorded.
+    """
+    info = db.session().info
+    if "history" not in info.get("finishers", {}):
+        info["history"] = []
+        at_end("history", _write_out)
+    info["history"].append(
+        {
+            "recorded_at": source.recorded_at,
+            "device_at": source.device_at,
+            "estimated_at": source.estimated_at,
+            "actor_kind": source.kind,
+            "actor_id": source.id,
+            "actor_name": source.name,
+            "action": action,
+            "entity": entity,
+            "entity_id": entity_id,
+            "job_id": job_id,
+            "job_kind": job_kind,
+            "customer_id": customer_id,
+            "crew_id": crew_id or source.crew_id,
+            "device_id": source.device_id,
+            "territory_id": territory_id,
+            "op_id": source.op_id,
+            "before": dict(before) if before is not None else None,
+            "after": dict(after) if after is not None else None,
+            "note": note,
+        }
+    )
+
+
+def _write_out() -> None:
+    db.session.execute(insert(HistoryEntry), db.session().info.pop("history"))

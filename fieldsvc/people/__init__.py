@@ -1,0 +1,1 @@
+"""Staff, crews and devices: who may call, for which territories, on behalf of which crew."""

@@ -1,0 +1,136 @@
+"""Tables of people: territories (they bound what staff may see), staff, tokens, crews, shifts, devices."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, ForeignKey, Index, Integer, String, Text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from fieldsvc.base.db import Base
+
+
+class Territory(Base):
+    """An area of responsibility. ``geometry`` is RFC 7946 GeoJSON text, WGS 84; ``site_class`` is urban, rural or remote."""
+
+    __tablename__ = "territory"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    code: Mapped[str] = mapped_column(String(60), unique=True)
+    name: Mapped[str] = mapped_column(String(200))
+    name_local: Mapped[str | None] = mapped_column(String(200))
+    level: Mapped[int] = mapped_column(default=1)
+    site_class: Mapped[str] = mapped_column(String(10), default="urban")
+    priority: Mapped[int] = mapped_column(default=0)
+    geometry: Mapped[str] = mapped_column(Text)
+    valid_from: Mapped[datetime]
+    valid_to: Mapped[datetime | None]
+    rev: Mapped[int] = mapped_column(default=1)
+
+
+class Staff(Base):
+    """One person of the office. ``all_territories`` lifts the territory scope."""
+
+    __tablename__ = "staff"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    username: Mapped[str] = mapped_column(String(80), unique=True)
+    display_name: Mapped[str] = mapped_column(String(120))
+    password_hash: Mapped[str] = mapped_column(String(200))
+    role: Mapped[str] = mapped_column(String(20))
+    all_territories: Mapped[bool] = mapped_column(default=False)
+    active: Mapped[bool] = mapped_column(default=True)
+    created_at: Mapped[datetime]
+    territories: Mapped[list[StaffTerritory]] = relationship(cascade="all, delete-orphan", lazy="selectin")
+
+
+class StaffTerritory(Base):
+    __tablename__ = "staff_territory"
+
+    staff_id: Mapped[str] = mapped_column(ForeignKey("staff.id"), primary_key=True)
+    territory_id: Mapped[str] = mapped_column(ForeignKey("territory.id"), primary_key=True)
+
+
+class ApiToken(Base):
+    """A staff token: shown once, kept as SHA-256, expiring, revocable."""
+
+    __tablename__ = "api_token"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    staff_id: Mapped[str] = mapped_column(ForeignKey("staff.id"), index=True)
+    name: Mapped[str] = mapped_column(String(80))
+    token_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]
+
+
+class Crew(Base):
+    """A crew with its base, skills and home territories (lists of strings)."""
+
+    __tablename__ = "crew"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    code: Mapped[str] = mapped_column(String(40), unique=True)
+    name: Mapped[str] = mapped_column(String(120))
+    name_local: Mapped[str | None] = mapped_column(String(120))
+    skills: Mapped[list[Any]]
+    territory_ids: Mapped[list[Any]]
+    base_lon: Mapped[float | None]
+    base_lat: Mapped[float | None]
+    active: Mapped[bool] = mapped_column(default=True)
+    rev: Mapped[int] = mapped_column(default=1)
+    members: Mapped[list[CrewMember]] = relationship(cascade="all, delete-orphan", lazy="selectin")
+
+
+class CrewMember(Base):
+    __tablename__ = "crew_member"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    crew_id: Mapped[str] = mapped_column(ForeignKey("crew.id"), index=True)
+    name: Mapped[str] = mapped_column(String(120))
+
+
+class Shift(Base):
+    """When a crew is on duty."""
+
+    __tablename__ = "shift"
+    __table_args__ = (Index("ix_shift_crew_id_starts_at", "crew_id", "starts_at"),)
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    crew_id: Mapped[str] = mapped_column(ForeignKey("crew.id"))
+    starts_at: Mapped[datetime]
+    ends_at: Mapped[datetime]
+
+
+class Device(Base):
+    """One enrolled handheld. ``clock_offset_ms`` is server time minus device time, as last measured."""
+
+    __tablename__ = "device"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    crew_id: Mapped[str] = mapped_column(ForeignKey("crew.id"), index=True)
+    install_id: Mapped[str] = mapped_column(String(80), unique=True)
+    platform: Mapped[str | None] = mapped_column(String(80))
+    app_version: Mapped[str | None] = mapped_column(String(40))
+    token_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    enrolled_at: Mapped[datetime]
+    last_seen_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    clock_offset_ms: Mapped[int | None] = mapped_column(BigInteger)
+    pending: Mapped[int | None] = mapped_column(Integer)
+
+
+class EnrolmentCode(Base):
+    """A single-use code that turns into a device of a crew."""
+
+    __tablename__ = "enrolment_code"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    crew_id: Mapped[str] = mapped_column(ForeignKey("crew.id"))
+    code_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+    device_id: Mapped[str | None] = mapped_column(String(36))

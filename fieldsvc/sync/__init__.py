@@ -1,0 +1,1 @@
+"""The device's side: receive operations, decide on them, hand out changes."""

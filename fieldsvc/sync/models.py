@@ -1,0 +1,104 @@
+"""Tables of sync: the inbox of operations, each install's place in it, and reviews."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from fieldsvc.base.db import Base
+
+_WAITING = text("status IN ('accepted', 'retrying')")
+_HELD = text("status = 'held'")
+
+
+class Install(Base):
+    """One installation of the app: ``next_seq`` is the first sequence number not stored yet.
+
+    Its row is locked by whoever stores or decides operations of this install, so that both happen one at a time.
+    """
+
+    __tablename__ = "install"
+
+    install_id: Mapped[str] = mapped_column(String(80), primary_key=True)
+    device_id: Mapped[str] = mapped_column(ForeignKey("device.id"))
+    next_seq: Mapped[int] = mapped_column(BigInteger, default=1)
+
+
+class InboxOperation(Base):
+    """One thing a device sent: the body as it came, what it says of itself, and what became of it.
+
+    ``status`` is the operation's outcome so far; ``occurred_at_device`` is the device's own words.
+    """
+
+    __tablename__ = "operation"
+    __table_args__ = (
+        Index("ix_operation_install_id_seq", "install_id", "seq"),
+        Index("ix_operation_waiting", "install_id", "seq", sqlite_where=_WAITING, postgresql_where=_WAITING),
+        Index("ix_operation_held", "install_id", "seq", sqlite_where=_HELD, postgresql_where=_HELD),
+        Index("ix_operation_entity_id", "entity_id"),
+    )
+
+    op_id: Mapped[str] = mapped_column(String(80), primary_key=True)
+    device_id: Mapped[str] = mapped_column(ForeignKey("device.id"), index=True)
+    crew_id: Mapped[str] = mapped_column(String(36))
+    install_id: Mapped[str] = mapped_column(String(80))
+    seq: Mapped[int] = mapped_column(BigInteger)
+    kind: Mapped[str] = mapped_column(String(40))
+    entity: Mapped[str] = mapped_column(String(30))
+    entity_id: Mapped[str] = mapped_column(String(80))
+    body: Mapped[str] = mapped_column(Text)
+    body_sha256: Mapped[str] = mapped_column(String(64))
+    depends_on: Mapped[list[Any] | None]
+    occurred_at_device: Mapped[str | None] = mapped_column(String(40))
+    estimated_at: Mapped[datetime]
+    received_at: Mapped[datetime]
+    clock_suspect: Mapped[bool] = mapped_column(default=False)
+    status: Mapped[str] = mapped_column(String(20))
+    reason: Mapped[str | None] = mapped_column(String(40))
+    attempts: Mapped[int] = mapped_column(default=0)
+    retry_at: Mapped[datetime | None]
+    decided_at: Mapped[datetime | None]
+    outcome: Mapped[dict[str, Any] | None]
+
+
+class OperationDependency(Base):
+    """``op_id`` waits for ``depends_on``; rows go when the operation is released."""
+
+    __tablename__ = "operation_dependency"
+
+    depends_on: Mapped[str] = mapped_column(String(80), primary_key=True)
+    op_id: Mapped[str] = mapped_column(ForeignKey("operation.op_id"), primary_key=True)
+
+
+class Review(Base):
+    """Something a person has to decide: an operation that was parked, or applied with a conflict."""
+
+    __tablename__ = "review"
+    __table_args__ = (Index("ix_review_state_created_at", "state", "created_at"),)
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    op_id: Mapped[str] = mapped_column(ForeignKey("operation.op_id"), index=True)
+    op_kind: Mapped[str] = mapped_column(String(40))
+    entity: Mapped[str] = mapped_column(String(30))
+    entity_id: Mapped[str] = mapped_column(String(80))
+    job_id: Mapped[str | None] = mapped_column(String(36), index=True)
+    customer_id: Mapped[str | None] = mapped_column(String(36))
+    territory_id: Mapped[str | None] = mapped_column(String(36), index=True)
+    crew_id: Mapped[str | None] = mapped_column(String(36))
+    device_id: Mapped[str | None] = mapped_column(String(36))
+    outcome: Mapped[str] = mapped_column(String(20))
+    reason: Mapped[str | None] = mapped_column(String(40))
+    severity: Mapped[str] = mapped_column(String(10), default="hard")
+    conflicts: Mapped[list[Any]] = mapped_column(default=list)
+    explanation: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    proposed: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    state: Mapped[str] = mapped_column(String(10), default="open")
+    created_at: Mapped[datetime]
+    resolved_at: Mapped[datetime | None]
+    resolved_by: Mapped[str | None] = mapped_column(String(36))
+    resolution: Mapped[str | None] = mapped_column(String(20))
+    resolution_note: Mapped[str | None] = mapped_column(String(2000))
+    rev: Mapped[int] = mapped_column(default=1)

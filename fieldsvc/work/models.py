@@ -1,0 +1,179 @@
+"""Tables of work: tickets -> incidents -> jobs, who had a job when, promises, and dispatch runs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from fieldsvc.base.db import Base
+
+
+class Incident(Base):
+    """The underlying fault. Tickets point to it; none is deleted when they merge."""
+
+    __tablename__ = "incident"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    state: Mapped[str] = mapped_column(String(12), default="open")
+    territory_id: Mapped[str | None] = mapped_column(ForeignKey("territory.id"))
+    opened_at: Mapped[datetime]
+    closed_at: Mapped[datetime | None]
+
+
+class Ticket(Base):
+    """One intake (CIM TroubleTicket): what a caller reported, kept as it came."""
+
+    __tablename__ = "ticket"
+    __table_args__ = (Index("ix_ticket_received_at", "received_at"),)
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    number: Mapped[str] = mapped_column(String(40), unique=True)
+    external_key: Mapped[str | None] = mapped_column(String(120), unique=True)
+    reporting_kind: Mapped[str] = mapped_column(String(20))
+    trouble_code: Mapped[str | None] = mapped_column(String(60))
+    description: Mapped[str] = mapped_column(String(4000), default="")
+    hazards: Mapped[list[Any]] = mapped_column(default=list)
+    caller_name: Mapped[str | None] = mapped_column(String(120))
+    caller_phone: Mapped[str | None] = mapped_column(String(40))
+    customer_id: Mapped[str | None] = mapped_column(ForeignKey("customer.id"), index=True)
+    usage_point_id: Mapped[str | None] = mapped_column(ForeignKey("usage_point.id"))
+    lon: Mapped[float | None]
+    lat: Mapped[float | None]
+    address: Mapped[str | None] = mapped_column(String(300))
+    territory_id: Mapped[str | None] = mapped_column(ForeignKey("territory.id"), index=True)
+    incident_id: Mapped[str] = mapped_column(ForeignKey("incident.id"), index=True)
+    job_id: Mapped[str | None] = mapped_column(String(36))
+    received_at: Mapped[datetime]
+    created_at: Mapped[datetime]
+
+
+class Job(Base):
+    """Dispatchable work (CIM Work). ``priority`` 1 is the most urgent; ``service_minutes`` is the planned time on site.
+
+    ``details`` is what the kind needs to know before, ``result`` what the crew found. ``field_revs`` says per field at which
+    revision and by whom it was last changed; ``assignment_rev`` grows with every change of crew.
+    """
+
+    __tablename__ = "job"
+    __table_args__ = (
+        Index("ix_job_status_created_at", "status", "created_at"),
+        Index("ix_job_territory_id_status", "territory_id", "status"),
+        Index("ix_job_crew_id_status", "crew_id", "status"),
+        Index("ix_job_lon_lat", "lon", "lat"),
+        Index("ix_job_created_at_id", "created_at", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    number: Mapped[str] = mapped_column(String(40), unique=True)
+    external_key: Mapped[str | None] = mapped_column(String(120), unique=True)
+    kind: Mapped[str] = mapped_column(String(30), index=True)
+    status: Mapped[str] = mapped_column(String(30))
+    priority: Mapped[int] = mapped_column(default=5)
+    title: Mapped[str] = mapped_column(String(200))
+    description: Mapped[str] = mapped_column(String(4000), default="")
+    hazards: Mapped[list[Any]] = mapped_column(default=list)
+    access_note: Mapped[str | None] = mapped_column(String(1000))
+    contact_phone: Mapped[str | None] = mapped_column(String(40))
+    notes: Mapped[list[Any]] = mapped_column(default=list)
+    tags: Mapped[list[Any]] = mapped_column(default=list)
+    lon: Mapped[float | None]
+    lat: Mapped[float | None]
+    address: Mapped[str | None] = mapped_column(String(300))
+    site_class: Mapped[str] = mapped_column(String(10), default="urban")
+    territory_id: Mapped[str | None] = mapped_column(ForeignKey("territory.id"))
+    territory_reason: Mapped[str | None] = mapped_column(String(200))
+    customer_id: Mapped[str | None] = mapped_column(ForeignKey("customer.id"), index=True)
+    usage_point_id: Mapped[str | None] = mapped_column(ForeignKey("usage_point.id"), index=True)
+    incident_id: Mapped[str | None] = mapped_column(ForeignKey("incident.id"), index=True)
+    crew_id: Mapped[str | None] = mapped_column(ForeignKey("crew.id"))
+    assignment_rev: Mapped[int] = mapped_column(default=0)
+    planned_start: Mapped[datetime | None]
+    planned_order: Mapped[int | None]
+    service_minutes: Mapped[int]
+    window_start: Mapped[datetime | None]
+    window_end: Mapped[datetime | None]
+    due_at: Mapped[datetime | None]
+    reported_at: Mapped[datetime | None]
+    checklist: Mapped[str | None] = mapped_column(String(60))
+    checklist_version: Mapped[int | None]
+    details: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    result: Mapped[dict[str, Any] | None]
+    completed_at: Mapped[datetime | None]
+    rev: Mapped[int] = mapped_column(default=1)
+    field_revs: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+class Assignment(Base):
+    """Which crew had a job, from when to when; ``assignment_rev`` is the job's at that time."""
+
+    __tablename__ = "assignment"
+    __table_args__ = (UniqueConstraint("job_id", "assignment_rev"),)
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("job.id"))
+    crew_id: Mapped[str] = mapped_column(ForeignKey("crew.id"), index=True)
+    assignment_rev: Mapped[int]
+    assigned_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    ended_reason: Mapped[str | None] = mapped_column(String(40))
+    run_id: Mapped[str | None] = mapped_column(String(36))
+
+
+class CommitmentClock(Base):
+    """One running promise of a job. ``verdict``: running, paused, met, missed or exempted; ``source`` cites the rule."""
+
+    __tablename__ = "commitment_clock"
+    __table_args__ = (UniqueConstraint("job_id", "kind"),)
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("job.id"))
+    kind: Mapped[str] = mapped_column(String(20))
+    started_at: Mapped[datetime]
+    due_at: Mapped[datetime]
+    verdict: Mapped[str] = mapped_column(String(10), default="running")
+    reached_at: Mapped[datetime | None]
+    known_at: Mapped[datetime | None]
+    source: Mapped[str] = mapped_column(String(300))
+
+
+class DispatchRun(Base):
+    """One request to assign what is waiting. ``state``: queued, running, done or failed."""
+
+    __tablename__ = "dispatch_run"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    state: Mapped[str] = mapped_column(String(10), default="queued")
+    territory_ids: Mapped[list[Any] | None]
+    scope_territory_ids: Mapped[list[Any] | None]
+    kinds: Mapped[list[Any] | None]
+    plan_from: Mapped[datetime]
+    requested_by: Mapped[str | None] = mapped_column(String(36))
+    requested_by_name: Mapped[str | None] = mapped_column(String(120))
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    considered: Mapped[int] = mapped_column(default=0)
+    assigned: Mapped[int] = mapped_column(default=0)
+    attempts: Mapped[int] = mapped_column(default=0)
+    failure: Mapped[str | None] = mapped_column(String(300))
+
+
+class DispatchDecision(Base):
+    """What a run decided for one job and why; ``crew_id`` is empty when it found nobody."""
+
+    __tablename__ = "dispatch_decision"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("dispatch_run.id"), primary_key=True)
+    place: Mapped[int] = mapped_column(primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("job.id"))
+    crew_id: Mapped[str | None] = mapped_column(ForeignKey("crew.id"))
+    reason: Mapped[str] = mapped_column(String(40))
+    detail: Mapped[str] = mapped_column(String(500))
+    planned_start: Mapped[datetime | None]
+    planned_order: Mapped[int | None]
+    distance_m: Mapped[float | None]
