@@ -16,7 +16,7 @@ import orjson
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import JSON, DateTime, Dialect, Engine, MetaData, String, event
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.orm import DeclarativeBase, Session, registry
 from sqlalchemy.types import TypeDecorator
 
 from fieldsvc.config import Settings
@@ -59,19 +59,23 @@ Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresq
 """A JSON column: JSONB on PostgreSQL, text on SQLite. Replace values, never mutate them in place."""
 
 
-class Base(DeclarativeBase):
-    """Declarative base with stable constraint names, so that migrations are the same on both databases."""
+_NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+"""Stable constraint names, so that migrations are the same on both databases."""
 
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-            "pk": "pk_%(table_name)s",
-        }
+
+class Base(DeclarativeBase):
+    """Every table's base: what a plain annotation means as a column type is said once, here."""
+
+    registry = registry(
+        metadata=MetaData(naming_convention=_NAMING),
+        type_annotation_map={datetime: UtcDateTime(), Decimal: DecimalString(), dict[str, Any]: Json, list[Any]: Json},
     )
-    type_annotation_map = {datetime: UtcDateTime(), Decimal: DecimalString(), dict[str, Any]: Json, list[Any]: Json}
 
 
 db = SQLAlchemy(model_class=Base, disable_autonaming=True)
