@@ -170,7 +170,9 @@ def _check_crs(crs: Any) -> None:
     name = properties.get("name") if isinstance(properties, Mapping) else None
     if not isinstance(name, str) or name.strip().upper() not in WGS84_NAMES:
         said = name[:60] if isinstance(name, str) else "something unreadable"
-        raise Invalid.field("/crs", f"coordinates must be WGS 84 longitude/latitude, the file says {said}: convert it first")
+        raise Invalid.field(
+            "/crs", f"coordinates must be WGS 84 longitude/latitude, the file says {said}: convert it first"
+        )
 
 
 def _facts(feature: Any, fields: Mapping[str, str | None], defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -359,7 +361,10 @@ class TerritoryIndex:
         """
         if len(lons) != len(lats):
             raise ValueError("as many longitudes as latitudes are needed")
-        places = [check_lonlat(x, y, field="" if len(lons) == 1 else f"/{i}") for i, (x, y) in enumerate(zip(lons, lats, strict=True))]
+        places = [
+            check_lonlat(x, y, field="" if len(lons) == 1 else f"/{i}")
+            for i, (x, y) in enumerate(zip(lons, lats, strict=True))
+        ]
         if not self._shapes:
             return [Located(None, "outside", None, (), "no territories have been imported") for _ in places]
         if not places:
@@ -371,7 +376,8 @@ class TerritoryIndex:
         for point, shape in zip(asked[hit].tolist(), found[hit].tolist(), strict=True):
             containing.setdefault(point, []).append(shape)
         return [
-            self._inside(sorted(containing[i])) if i in containing else self._outside(*place) for i, place in enumerate(places)
+            self._inside(sorted(containing[i])) if i in containing else self._outside(*place)
+            for i, place in enumerate(places)
         ]
 
     def _inside(self, ranked: list[int]) -> Located:
@@ -391,7 +397,9 @@ class TerritoryIndex:
                     near.append((metres, i))
         if near:
             near.sort()
-            return Located(self._shapes[near[0][1]].id, "nearest", round(near[0][0], 1), tuple(self._shapes[i].id for _, i in near))
+            return Located(
+                self._shapes[near[0][1]].id, "nearest", round(near[0][0], 1), tuple(self._shapes[i].id for _, i in near)
+            )
         closest = int(self._tree.nearest(Point(lon, lat)))
         metres = self._metres(self._geometries[closest], lon, lat, squeeze)
         text = f"outside of every territory; {self._shapes[closest].name} is nearest, {metres / 1000:.1f} km away"
