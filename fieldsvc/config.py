@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 
@@ -76,6 +76,17 @@ class Settings:
                     raise BadSetting(f"FIELDSVC_{name.upper()} must be a whole number of at least 1, not {raw!r}")
                 values[name] = int(raw)
         return cls(**values)  # type: ignore[arg-type]
+
+    def child_env(self) -> dict[str, str]:
+        """This process's environment for a child that is to run with exactly these settings."""
+        env = {name: value for name, value in os.environ.items() if not name.startswith("FIELDSVC_")}
+        env.pop("REDIS_URL", None)
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            name = setting.name.upper() if setting.name in ("database_url", "redis_url") else f"FIELDSVC_{setting.name.upper()}"
+            if value is not None:
+                env[name] = {True: "1", False: "0"}[value] if isinstance(value, bool) else str(value)
+        return env
 
 
 def _database_url(url: str) -> str:

@@ -21,6 +21,7 @@ from fieldsvc.app import load_models, migrations_dir
 from fieldsvc.base.db import Base
 from fieldsvc.config import Settings
 
+
 def metadata() -> MetaData:
     """Every table of every room."""
     load_models()

@@ -26,16 +26,12 @@ def upgrade() -> None:
         sa.Column("name_local", sa.String(length=120), nullable=True),
         sa.Column(
             "skills",
-            sa.JSON(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True), "postgresql"
-            ),
+            sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
             nullable=False,
         ),
         sa.Column(
             "territory_ids",
-            sa.JSON(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True), "postgresql"
-            ),
+            sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
             nullable=False,
         ),
         sa.Column("base_lon", sa.Double(), nullable=True),
@@ -51,23 +47,17 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=10), nullable=False),
         sa.Column(
             "territory_ids",
-            sa.JSON(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True), "postgresql"
-            ),
+            sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
             nullable=True,
         ),
         sa.Column(
             "scope_territory_ids",
-            sa.JSON(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True), "postgresql"
-            ),
+            sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
             nullable=True,
         ),
         sa.Column(
             "kinds",
-            sa.JSON(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True), "postgresql"
-            ),
+            sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
             nullable=True,
         ),
         sa.Column("plan_from", sa.DateTime(timezone=True), nullable=False),
@@ -108,16 +98,12 @@ def upgrade() -> None:
         sa.Column("op_id", sa.String(length=80), nullable=True),
         sa.Column(
             "before",
-            sa.JSON(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True), "postgresql"
-            ),
+            sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
             nullable=True,
         ),
         sa.Column(
             "after",
-            sa.JSON(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True), "postgresql"
-            ),
+            sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
             nullable=True,
         ),
         sa.Column("note", sa.String(length=2000), nullable=True),
@@ -125,23 +111,13 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("history", schema=None) as batch_op:
         batch_op.create_index("ix_history_action_seq", ["action", "seq"], unique=False)
-        batch_op.create_index(
-            "ix_history_actor_id_seq", ["actor_id", "seq"], unique=False
-        )
-        batch_op.create_index(
-            "ix_history_crew_id_seq", ["crew_id", "seq"], unique=False
-        )
-        batch_op.create_index(
-            "ix_history_customer_id_seq", ["customer_id", "seq"], unique=False
-        )
-        batch_op.create_index(
-            "ix_history_device_id_seq", ["device_id", "seq"], unique=False
-        )
+        batch_op.create_index("ix_history_actor_id_seq", ["actor_id", "seq"], unique=False)
+        batch_op.create_index("ix_history_crew_id_seq", ["crew_id", "seq"], unique=False)
+        batch_op.create_index("ix_history_customer_id_seq", ["customer_id", "seq"], unique=False)
+        batch_op.create_index("ix_history_device_id_seq", ["device_id", "seq"], unique=False)
         batch_op.create_index("ix_history_job_id_seq", ["job_id", "seq"], unique=False)
         batch_op.create_index("ix_history_op_id", ["op_id"], unique=False)
-        batch_op.create_index(
-            "ix_history_recorded_at_seq", ["recorded_at", "seq"], unique=False
-        )
+        batch_op.create_index("ix_history_recorded_at_seq", ["recorded_at", "seq"], unique=False)
 
     op.create_table(
         "idempotency_key",
@@ -210,9 +186,7 @@ def upgrade() -> None:
         ),
     )
     with op.batch_alter_table("sync_feed", schema=None) as batch_op:
-        batch_op.create_index(
-            "ix_sync_feed_entity_entity_id", ["entity", "entity_id"], unique=False
-        )
+        batch_op.create_index("ix_sync_feed_entity_entity_id", ["entity", "entity_id"], unique=False)
 
     op.create_table(
         "territory",
@@ -239,31 +213,23 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["staff_id"], ["staff.id"], name=op.f("fk_api_token_staff_id_staff")
-        ),
+        sa.ForeignKeyConstraint(["staff_id"], ["staff.id"], name=op.f("fk_api_token_staff_id_staff")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_api_token")),
         sa.UniqueConstraint("token_hash", name=op.f("uq_api_token_token_hash")),
     )
     with op.batch_alter_table("api_token", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_api_token_staff_id"), ["staff_id"], unique=False
-        )
+        batch_op.create_index(batch_op.f("ix_api_token_staff_id"), ["staff_id"], unique=False)
 
     op.create_table(
         "crew_member",
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("crew_id", sa.String(length=36), nullable=False),
         sa.Column("name", sa.String(length=120), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["crew_id"], ["crew.id"], name=op.f("fk_crew_member_crew_id_crew")
-        ),
+        sa.ForeignKeyConstraint(["crew_id"], ["crew.id"], name=op.f("fk_crew_member_crew_id_crew")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_crew_member")),
     )
     with op.batch_alter_table("crew_member", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_crew_member_crew_id"), ["crew_id"], unique=False
-        )
+        batch_op.create_index(batch_op.f("ix_crew_member_crew_id"), ["crew_id"], unique=False)
 
     op.create_table(
         "device",
@@ -278,17 +244,13 @@ def upgrade() -> None:
         sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("clock_offset_ms", sa.BigInteger(), nullable=True),
         sa.Column("pending", sa.Integer(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["crew_id"], ["crew.id"], name=op.f("fk_device_crew_id_crew")
-        ),
+        sa.ForeignKeyConstraint(["crew_id"], ["crew.id"], name=op.f("fk_device_crew_id_crew")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_device")),
         sa.UniqueConstraint("install_id", name=op.f("uq_device_install_id")),
         sa.UniqueConstraint("token_hash", name=op.f("uq_device_token_hash")),
     )
     with op.batch_alter_table("device", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_device_crew_id"), ["crew_id"], unique=False
-        )
+        batch_op.create_index(batch_op.f("ix_device_crew_id"), ["crew_id"], unique=False)
 
     op.create_table(
         "enrolment_code",
@@ -299,9 +261,7 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("used_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("device_id", sa.String(length=36), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["crew_id"], ["crew.id"], name=op.f("fk_enrolment_code_crew_id_crew")
-        ),
+        sa.ForeignKeyConstraint(["crew_id"], ["crew.id"], name=op.f("fk_enrolment_code_crew_id_crew")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_enrolment_code")),
         sa.UniqueConstraint("code_hash", name=op.f("uq_enrolment_code_code_hash")),
     )
@@ -330,9 +290,7 @@ def upgrade() -> None:
         sa.Column("source_crs", sa.String(length=40), nullable=False),
         sa.Column(
             "source_xy",
-            sa.JSON(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True), "postgresql"
-            ),
+            sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
             nullable=True,
         ),
         sa.ForeignKeyConstraint(
@@ -355,31 +313,23 @@ def upgrade() -> None:
         sa.Column("crew_id", sa.String(length=36), nullable=False),
         sa.Column("starts_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("ends_at", sa.DateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["crew_id"], ["crew.id"], name=op.f("fk_shift_crew_id_crew")
-        ),
+        sa.ForeignKeyConstraint(["crew_id"], ["crew.id"], name=op.f("fk_shift_crew_id_crew")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_shift")),
     )
     with op.batch_alter_table("shift", schema=None) as batch_op:
-        batch_op.create_index(
-            "ix_shift_crew_id_starts_at", ["crew_id", "starts_at"], unique=False
-        )
+        batch_op.create_index("ix_shift_crew_id_starts_at", ["crew_id", "starts_at"], unique=False)
 
     op.create_table(
         "staff_territory",
         sa.Column("staff_id", sa.String(length=36), nullable=False),
         sa.Column("territory_id", sa.String(length=36), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["staff_id"], ["staff.id"], name=op.f("fk_staff_territory_staff_id_staff")
-        ),
+        sa.ForeignKeyConstraint(["staff_id"], ["staff.id"], name=op.f("fk_staff_territory_staff_id_staff")),
         sa.ForeignKeyConstraint(
             ["territory_id"],
             ["territory.id"],
             name=op.f("fk_staff_territory_territory_id_territory"),
         ),
-        sa.PrimaryKeyConstraint(
-            "staff_id", "territory_id", name=op.f("pk_staff_territory")
-        ),
+        sa.PrimaryKeyConstraint("staff_id", "territory_id", name=op.f("pk_staff_territory")),
     )
     op.create_table(
         "customer",
@@ -393,9 +343,7 @@ def upgrade() -> None:
         sa.Column("access_note", sa.String(length=1000), nullable=True),
         sa.Column(
             "notes",
-            sa.JSON(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True), "postgresql"
-            ),
+            sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
             nullable=False,
         ),
         sa.Column("inspection_cycle_months", sa.Integer(), nullable=True),
@@ -403,9 +351,7 @@ def upgrade() -> None:
         sa.Column("rev", sa.Integer(), nullable=False),
         sa.Column(
             "field_revs",
-            sa.JSON(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True), "postgresql"
-            ),
+            sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
             nullable=False,
         ),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
@@ -422,9 +368,7 @@ def upgrade() -> None:
         sa.Column("install_id", sa.String(length=80), nullable=False),
         sa.Column("device_id", sa.String(length=36), nullable=False),
         sa.Column("next_seq", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["device_id"], ["device.id"], name=op.f("fk_install_device_id_device")
-        ),
+        sa.ForeignKeyConstraint(["device_id"], ["device.id"], name=op.f("fk_install_device_id_device")),
         sa.PrimaryKeyConstraint("install_id", name=op.f("pk_install")),
     )
     op.create_table(
@@ -441,9 +385,7 @@ def upgrade() -> None:
         sa.Column("body_sha256", sa.String(length=64), nullable=False),
         sa.Column(
             "depends_on",
-            sa.JSON(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True), "postgresql"
-            ),
+            sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
             nullable=True,
         ),
         sa.Column("occurred_at_device", sa.String(length=40), nullable=True),
@@ -457,20 +399,14 @@ def upgrade() -> None:
         sa.Column("decided_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column(
             "outcome",
-            sa.JSON(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True), "postgresql"
-            ),
+            sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
             nullable=True,
         ),
-        sa.ForeignKeyConstraint(
-            ["device_id"], ["device.id"], name=op.f("fk_operation_device_id_device")
-        ),
+        sa.ForeignKeyConstraint(["device_id"], ["device.id"], name=op.f("fk_operation_device_id_device")),
         sa.PrimaryKeyConstraint("op_id", name=op.f("pk_operation")),
     )
     with op.batch_alter_table("operation", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_operation_device_id"), ["device_id"], unique=False
-        )
+        batch_op.create_index(batch_op.f("ix_operation_device_id"), ["device_id"], unique=False)
         batch_op.create_index("ix_operation_entity_id", ["entity_id"], unique=False)
         batch_op.create_index(
             "ix_operation_held",
@@ -479,9 +415,7 @@ def upgrade() -> None:
             sqlite_where=sa.text("status = 'held'"),
             postgresql_where=sa.text("status = 'held'"),
         )
-        batch_op.create_index(
-            "ix_operation_install_id_seq", ["install_id", "seq"], unique=False
-        )
+        batch_op.create_index("ix_operation_install_id_seq", ["install_id", "seq"], unique=False)
         batch_op.create_index(
             "ix_operation_waiting",
             ["install_id", "seq"],
@@ -499,9 +433,7 @@ def upgrade() -> None:
             ["operation.op_id"],
             name=op.f("fk_operation_dependency_op_id_operation"),
         ),
-        sa.PrimaryKeyConstraint(
-            "depends_on", "op_id", name=op.f("pk_operation_dependency")
-        ),
+        sa.PrimaryKeyConstraint("depends_on", "op_id", name=op.f("pk_operation_dependency")),
     )
     op.create_table(
         "review",
@@ -520,23 +452,17 @@ def upgrade() -> None:
         sa.Column("severity", sa.String(length=10), nullable=False),
         sa.Column(
             "conflicts",
-            sa.JSON(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True), "postgresql"
-            ),
+            sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
             nullable=False,
         ),
         sa.Column(
             "explanation",
-            sa.JSON(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True), "postgresql"
-            ),
+            sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
             nullable=False,
         ),
         sa.Column(
             "proposed",
-            sa.JSON(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True), "postgresql"
-            ),
+            sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
             nullable=False,
         ),
         sa.Column("state", sa.String(length=10), nullable=False),
@@ -546,20 +472,14 @@ def upgrade() -> None:
         sa.Column("resolution", sa.String(length=20), nullable=True),
         sa.Column("resolution_note", sa.String(length=2000), nullable=True),
         sa.Column("rev", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["op_id"], ["operation.op_id"], name=op.f("fk_review_op_id_operation")
-        ),
+        sa.ForeignKeyConstraint(["op_id"], ["operation.op_id"], name=op.f("fk_review_op_id_operation")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_review")),
     )
     with op.batch_alter_table("review", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_review_job_id"), ["job_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_review_op_id"), ["op_id"], unique=False)
-        batch_op.create_index(
-            "ix_review_state_created_at", ["state", "created_at"], unique=False
-        )
-        batch_op.create_index(
-            batch_op.f("ix_review_territory_id"), ["territory_id"], unique=False
-        )
+        batch_op.create_index("ix_review_state_created_at", ["state", "created_at"], unique=False)
+        batch_op.create_index(batch_op.f("ix_review_territory_id"), ["territory_id"], unique=False)
 
     op.create_table(
         "service_record",
@@ -580,9 +500,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_service_record")),
     )
     with op.batch_alter_table("service_record", schema=None) as batch_op:
-        batch_op.create_index(
-            "ix_service_record_customer_id_at", ["customer_id", "at"], unique=False
-        )
+        batch_op.create_index("ix_service_record_customer_id_at", ["customer_id", "at"], unique=False)
 
     op.create_table(
         "usage_point",
@@ -609,9 +527,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("number", name=op.f("uq_usage_point_number")),
     )
     with op.batch_alter_table("usage_point", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_usage_point_customer_id"), ["customer_id"], unique=False
-        )
+        batch_op.create_index(batch_op.f("ix_usage_point_customer_id"), ["customer_id"], unique=False)
         batch_op.create_index(
             batch_op.f("ix_usage_point_transformer_area"),
             ["transformer_area"],
@@ -649,13 +565,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_defect")),
     )
     with op.batch_alter_table("defect", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_defect_customer_id"), ["customer_id"], unique=False
-        )
+        batch_op.create_index(batch_op.f("ix_defect_customer_id"), ["customer_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_defect_job_id"), ["job_id"], unique=False)
-        batch_op.create_index(
-            batch_op.f("ix_defect_usage_point_id"), ["usage_point_id"], unique=False
-        )
+        batch_op.create_index(batch_op.f("ix_defect_usage_point_id"), ["usage_point_id"], unique=False)
 
     op.create_table(
         "job",
@@ -669,25 +581,19 @@ def upgrade() -> None:
         sa.Column("description", sa.String(length=4000), nullable=False),
         sa.Column(
             "hazards",
-            sa.JSON(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True), "postgresql"
-            ),
+            sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
             nullable=False,
         ),
         sa.Column("access_note", sa.String(length=1000), nullable=True),
         sa.Column("contact_phone", sa.String(length=40), nullable=True),
         sa.Column(
             "notes",
-            sa.JSON(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True), "postgresql"
-            ),
+            sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
             nullable=False,
         ),
         sa.Column(
             "tags",
-            sa.JSON(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True), "postgresql"
-            ),
+            sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
             nullable=False,
         ),
         sa.Column("lon", sa.Double(), nullable=True),
@@ -712,38 +618,26 @@ def upgrade() -> None:
         sa.Column("checklist_version", sa.Integer(), nullable=True),
         sa.Column(
             "details",
-            sa.JSON(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True), "postgresql"
-            ),
+            sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
             nullable=False,
         ),
         sa.Column(
             "result",
-            sa.JSON(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True), "postgresql"
-            ),
+            sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
             nullable=True,
         ),
         sa.Column("completed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("rev", sa.Integer(), nullable=False),
         sa.Column(
             "field_revs",
-            sa.JSON(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True), "postgresql"
-            ),
+            sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
             nullable=False,
         ),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["crew_id"], ["crew.id"], name=op.f("fk_job_crew_id_crew")
-        ),
-        sa.ForeignKeyConstraint(
-            ["customer_id"], ["customer.id"], name=op.f("fk_job_customer_id_customer")
-        ),
-        sa.ForeignKeyConstraint(
-            ["incident_id"], ["incident.id"], name=op.f("fk_job_incident_id_incident")
-        ),
+        sa.ForeignKeyConstraint(["crew_id"], ["crew.id"], name=op.f("fk_job_crew_id_crew")),
+        sa.ForeignKeyConstraint(["customer_id"], ["customer.id"], name=op.f("fk_job_customer_id_customer")),
+        sa.ForeignKeyConstraint(["incident_id"], ["incident.id"], name=op.f("fk_job_incident_id_incident")),
         sa.ForeignKeyConstraint(
             ["territory_id"],
             ["territory.id"],
@@ -759,29 +653,15 @@ def upgrade() -> None:
         sa.UniqueConstraint("number", name=op.f("uq_job_number")),
     )
     with op.batch_alter_table("job", schema=None) as batch_op:
-        batch_op.create_index(
-            "ix_job_created_at_id", ["created_at", "id"], unique=False
-        )
-        batch_op.create_index(
-            "ix_job_crew_id_status", ["crew_id", "status"], unique=False
-        )
-        batch_op.create_index(
-            batch_op.f("ix_job_customer_id"), ["customer_id"], unique=False
-        )
-        batch_op.create_index(
-            batch_op.f("ix_job_incident_id"), ["incident_id"], unique=False
-        )
+        batch_op.create_index("ix_job_created_at_id", ["created_at", "id"], unique=False)
+        batch_op.create_index("ix_job_crew_id_status", ["crew_id", "status"], unique=False)
+        batch_op.create_index(batch_op.f("ix_job_customer_id"), ["customer_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_job_incident_id"), ["incident_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_job_kind"), ["kind"], unique=False)
         batch_op.create_index("ix_job_lon_lat", ["lon", "lat"], unique=False)
-        batch_op.create_index(
-            "ix_job_status_created_at", ["status", "created_at"], unique=False
-        )
-        batch_op.create_index(
-            "ix_job_territory_id_status", ["territory_id", "status"], unique=False
-        )
-        batch_op.create_index(
-            batch_op.f("ix_job_usage_point_id"), ["usage_point_id"], unique=False
-        )
+        batch_op.create_index("ix_job_status_created_at", ["status", "created_at"], unique=False)
+        batch_op.create_index("ix_job_territory_id_status", ["territory_id", "status"], unique=False)
+        batch_op.create_index(batch_op.f("ix_job_usage_point_id"), ["usage_point_id"], unique=False)
 
     op.create_table(
         "meter_installation",
@@ -807,12 +687,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_meter_installation")),
     )
     with op.batch_alter_table("meter_installation", schema=None) as batch_op:
-        batch_op.create_index(
-            "ix_meter_installation_meter_id", ["meter_id"], unique=False
-        )
-        batch_op.create_index(
-            "ix_meter_installation_usage_point_id", ["usage_point_id"], unique=False
-        )
+        batch_op.create_index("ix_meter_installation_meter_id", ["meter_id"], unique=False)
+        batch_op.create_index("ix_meter_installation_usage_point_id", ["usage_point_id"], unique=False)
         batch_op.create_index(
             "uq_meter_installation_open_meter",
             ["meter_id"],
@@ -840,9 +716,7 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=12), nullable=False),
         sa.Column("job_id", sa.String(length=36), nullable=True),
         sa.Column("op_id", sa.String(length=80), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["meter_id"], ["meter.id"], name=op.f("fk_meter_reading_meter_id_meter")
-        ),
+        sa.ForeignKeyConstraint(["meter_id"], ["meter.id"], name=op.f("fk_meter_reading_meter_id_meter")),
         sa.ForeignKeyConstraint(
             ["usage_point_id"],
             ["usage_point.id"],
@@ -851,9 +725,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_meter_reading")),
     )
     with op.batch_alter_table("meter_reading", schema=None) as batch_op:
-        batch_op.create_index(
-            "ix_meter_reading_meter_id_read_at", ["meter_id", "read_at"], unique=False
-        )
+        batch_op.create_index("ix_meter_reading_meter_id_read_at", ["meter_id", "read_at"], unique=False)
         batch_op.create_index(
             batch_op.f("ix_meter_reading_usage_point_id"),
             ["usage_point_id"],
@@ -874,9 +746,7 @@ def upgrade() -> None:
         sa.Column("removed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("removed_by_job_id", sa.String(length=36), nullable=True),
         sa.Column("rev", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["meter_id"], ["meter.id"], name=op.f("fk_seal_meter_id_meter")
-        ),
+        sa.ForeignKeyConstraint(["meter_id"], ["meter.id"], name=op.f("fk_seal_meter_id_meter")),
         sa.ForeignKeyConstraint(
             ["usage_point_id"],
             ["usage_point.id"],
@@ -886,9 +756,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("number", name=op.f("uq_seal_number")),
     )
     with op.batch_alter_table("seal", schema=None) as batch_op:
-        batch_op.create_index(
-            "ix_seal_usage_point_id", ["usage_point_id"], unique=False
-        )
+        batch_op.create_index("ix_seal_usage_point_id", ["usage_point_id"], unique=False)
 
     op.create_table(
         "ticket",
@@ -900,9 +768,7 @@ def upgrade() -> None:
         sa.Column("description", sa.String(length=4000), nullable=False),
         sa.Column(
             "hazards",
-            sa.JSON(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True), "postgresql"
-            ),
+            sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
             nullable=False,
         ),
         sa.Column("caller_name", sa.String(length=120), nullable=True),
@@ -942,16 +808,10 @@ def upgrade() -> None:
         sa.UniqueConstraint("number", name=op.f("uq_ticket_number")),
     )
     with op.batch_alter_table("ticket", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_ticket_customer_id"), ["customer_id"], unique=False
-        )
-        batch_op.create_index(
-            batch_op.f("ix_ticket_incident_id"), ["incident_id"], unique=False
-        )
+        batch_op.create_index(batch_op.f("ix_ticket_customer_id"), ["customer_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_ticket_incident_id"), ["incident_id"], unique=False)
         batch_op.create_index("ix_ticket_received_at", ["received_at"], unique=False)
-        batch_op.create_index(
-            batch_op.f("ix_ticket_territory_id"), ["territory_id"], unique=False
-        )
+        batch_op.create_index(batch_op.f("ix_ticket_territory_id"), ["territory_id"], unique=False)
 
     op.create_table(
         "assignment",
@@ -963,21 +823,13 @@ def upgrade() -> None:
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("ended_reason", sa.String(length=40), nullable=True),
         sa.Column("run_id", sa.String(length=36), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["crew_id"], ["crew.id"], name=op.f("fk_assignment_crew_id_crew")
-        ),
-        sa.ForeignKeyConstraint(
-            ["job_id"], ["job.id"], name=op.f("fk_assignment_job_id_job")
-        ),
+        sa.ForeignKeyConstraint(["crew_id"], ["crew.id"], name=op.f("fk_assignment_crew_id_crew")),
+        sa.ForeignKeyConstraint(["job_id"], ["job.id"], name=op.f("fk_assignment_job_id_job")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_assignment")),
-        sa.UniqueConstraint(
-            "job_id", "assignment_rev", name=op.f("uq_assignment_job_id_assignment_rev")
-        ),
+        sa.UniqueConstraint("job_id", "assignment_rev", name=op.f("uq_assignment_job_id_assignment_rev")),
     )
     with op.batch_alter_table("assignment", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_assignment_crew_id"), ["crew_id"], unique=False
-        )
+        batch_op.create_index(batch_op.f("ix_assignment_crew_id"), ["crew_id"], unique=False)
 
     op.create_table(
         "commitment_clock",
@@ -990,13 +842,9 @@ def upgrade() -> None:
         sa.Column("reached_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("known_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("source", sa.String(length=300), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["job_id"], ["job.id"], name=op.f("fk_commitment_clock_job_id_job")
-        ),
+        sa.ForeignKeyConstraint(["job_id"], ["job.id"], name=op.f("fk_commitment_clock_job_id_job")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_commitment_clock")),
-        sa.UniqueConstraint(
-            "job_id", "kind", name=op.f("uq_commitment_clock_job_id_kind")
-        ),
+        sa.UniqueConstraint("job_id", "kind", name=op.f("uq_commitment_clock_job_id_kind")),
     )
     op.create_table(
         "dispatch_decision",
@@ -1009,12 +857,8 @@ def upgrade() -> None:
         sa.Column("planned_start", sa.DateTime(timezone=True), nullable=True),
         sa.Column("planned_order", sa.Integer(), nullable=True),
         sa.Column("distance_m", sa.Double(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["crew_id"], ["crew.id"], name=op.f("fk_dispatch_decision_crew_id_crew")
-        ),
-        sa.ForeignKeyConstraint(
-            ["job_id"], ["job.id"], name=op.f("fk_dispatch_decision_job_id_job")
-        ),
+        sa.ForeignKeyConstraint(["crew_id"], ["crew.id"], name=op.f("fk_dispatch_decision_crew_id_crew")),
+        sa.ForeignKeyConstraint(["job_id"], ["job.id"], name=op.f("fk_dispatch_decision_job_id_job")),
         sa.ForeignKeyConstraint(
             ["run_id"],
             ["dispatch_run.id"],

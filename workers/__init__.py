@@ -1,0 +1,1 @@
+"""What runs behind the doors: RQ workers, their tasks and the periodic sweep."""

@@ -1,0 +1,33 @@
+"""The tasks, by the names the queue rings them with. Arguments are ids; what they do stands in the rooms."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from fieldsvc.base.db import transaction
+from fieldsvc.queue import ring
+from fieldsvc.sync import reconcile as reconciling
+from fieldsvc.sync import sweep as sweeping
+from fieldsvc.work import dispatch
+from workers.runtime import task
+
+
+@task(transactional=False)
+def reconcile(install_id: str, *, now: datetime) -> int:
+    """Decide what one install has sent; each batch is a transaction of its own, failures are kept per operation."""
+    return reconciling.drain(install_id, now)
+
+
+@task(transactional=False)
+def run_dispatch(run_id: str, *, now: datetime) -> None:
+    """Assign what one dispatch run was asked to assign."""
+    dispatch.run(run_id, now)
+
+
+@task(transactional=False)
+def sweep(*, now: datetime) -> int:
+    """Ring again for what nobody has heard; returns how many rings."""
+    with transaction():
+        installs, runs = list(sweeping.due(now)), list(dispatch.due(now))
+    rung = [ring("reconcile", install_id) for install_id in installs]
+    return sum(rung + [ring("run_dispatch", run_id) for run_id in runs])
