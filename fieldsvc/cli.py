@@ -93,9 +93,7 @@ def openapi(check: bool, file: Path) -> None:
     from fieldsvc.app import create_app
     from fieldsvc.openapi import document_text
 
-    text = document_text(
-        create_app(replace(Settings(), database_url="sqlite://", secret_key="not used for signing here"))
-    )
+    text = document_text(create_app(replace(Settings(), database_url="sqlite://")))
     if not check:
         file.write_text(text, encoding="utf-8")
         click.echo(f"{file}: written")

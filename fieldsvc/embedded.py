@@ -1,8 +1,8 @@
 """What a laptop needs: finds or starts Redis, keeps a secret, migrates, and supervises web server and workers.
 
-:class:`Service` is what ``fieldsvc up``, the demo, the tests and the benchmarks run. It owns a data directory (one service
-at a time), binds the port itself and hands the listening socket to the web server: while that restarts, connections wait
-instead of being refused. Every child dies with this process, even when it is killed.
+:class:`Service` is what ``fieldsvc up``, the demo, the tests and the benchmarks run. It owns a data directory (one
+service at a time), binds the port itself and hands the listening socket to the web server: while that restarts,
+connections wait instead of being refused. Every child dies with this process, even when it is killed.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class StartError(RuntimeError):
 
 
 def settle(settings: Settings, data_dir: Path) -> Settings:
-    """``settings`` with everything kept in ``data_dir``: absolute paths, SQLite there unless another database is named."""
+    """``settings`` with everything kept in ``data_dir``: absolute paths, and SQLite unless another database is named."""
     data_dir = data_dir.resolve()
     url = settings.database_url
     if url == Settings.database_url or url == f"sqlite:///{settings.data_dir.resolve()}/fieldsvc.db":
@@ -89,7 +89,7 @@ def find_redis() -> str | None:
 
 
 def socket_path(data_dir: Path) -> Path:
-    """Where Redis listens: in ``data_dir``, or in a short private folder when the kernel would refuse so long a path."""
+    """Where Redis listens: in ``data_dir``, or in a short private folder where the kernel refuses so long a path."""
     path = data_dir / "redis.sock"
     if len(os.fsencode(path)) < _SOCKET_PATH_MAX:
         return path
@@ -102,8 +102,8 @@ def socket_path(data_dir: Path) -> Path:
 
 def redis_command(program: str, folder: Path, listen: Path) -> list[str]:
     """The command for a private Redis that keeps what it is told across kill -9."""
-    options = f"--port 0 --unixsocketperm 700 --appendonly yes --appendfsync everysec --loglevel warning --unixsocket {listen}"
-    return [program, *options.split(" ")[:-1], str(listen), "--save", "", "--dir", str(folder)]
+    options = "--port 0 --unixsocketperm 700 --appendonly yes --appendfsync everysec --loglevel warning"
+    return [program, *options.split(), "--save", "", "--unixsocket", str(listen), "--dir", str(folder)]
 
 
 def die_with_parent(parent: int, sig: int = signal.SIGTERM) -> Callable[[], None] | None:
@@ -328,8 +328,9 @@ class Service:
     def _start_rest(self) -> None:
         assert self._listener is not None
         fd = self._listener.fileno()
-        options = f"--worker-class gthread --workers {self._web} --threads 8 --timeout 120 --graceful-timeout 15 --keep-alive 30"
-        command = [sys.executable, "-m", "gunicorn", *options.split(), "--no-control-socket", "--log-level", "warning"]
+        options = f"--worker-class gthread --workers {self._web} --threads 8 --keep-alive 30"
+        options += " --timeout 120 --graceful-timeout 15 --no-control-socket --log-level warning"
+        command = [sys.executable, "-m", "gunicorn", *options.split()]
         self._child("web", [*command, "--bind", f"fd://{fd}", "fieldsvc.app:create_app()"], (fd,)).start()
         for number in range(1, self._workers + 1):
             # The first worker never takes a plan, so that reconciling goes on while one is made.
@@ -427,5 +428,5 @@ def _listen(host: str, port: int | None) -> socket.socket:
 
 def _address(host: str, listener: socket.socket) -> str:
     port = listener.getsockname()[1]
-    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read, not bound
     return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"

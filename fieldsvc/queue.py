@@ -37,7 +37,7 @@ _EXTENSION = "fieldsvc.queue"
 
 
 class Doorbell:
-    """Where one application rings. ``down_until`` (monotonic seconds) spares every request the wait for a dead Redis."""
+    """Where one application rings; ``down_until`` (monotonic seconds) spares requests the wait for a dead Redis."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

@@ -1,6 +1,7 @@
 """Alembic's entry: one linear history for SQLite and PostgreSQL.
 
-``fieldsvc migrate`` and the tests pass the database; ``alembic -c migrations/alembic.ini`` takes it from the environment.
+``fieldsvc migrate`` and the tests pass the database; ``alembic -c migrations/alembic.ini`` takes it from the
+environment.
 """
 
 from __future__ import annotations

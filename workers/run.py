@@ -1,7 +1,7 @@
 """``python -m workers.run``: one worker process.
 
-Tasks run in this process (no fork per task: that would cost 25 ms instead of 5). Redis may come and go: the worker waits
-for it. SIGTERM and SIGINT finish the task at hand, then end.
+Tasks run in this process (no fork per task: that would cost 25 ms instead of 5). Redis may come and go: the worker
+waits for it. SIGTERM and SIGINT finish the task at hand, then end.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def keep_working(settings: Settings, queues: tuple[str, ...], burst: bool = Fals
 
 
 def ring_for_sweep(app: Flask, interval_s: float, stop: threading.Event) -> None:
-    """Ring for a sweep now and every ``interval_s`` seconds until ``stop`` is set; a Redis that is away is left alone."""
+    """Ring for a sweep now and every ``interval_s`` seconds until ``stop`` is set."""
     with app.app_context():
         ring("sweep")
         while not stop.wait(interval_s):
