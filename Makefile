@@ -1,0 +1,70 @@
+# Everything a newcomer needs. `make` alone explains.
+
+BIN    := .venv/bin
+READY  := .venv/.ready
+DB     ?= both
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo run test check fuzz bench format lock clean
+
+help:
+	@echo "fieldsvc: dispatch field work by geography, take offline results, keep records an auditor can check"
+	@echo
+	@echo "  make demo               see the whole job done on a bundled county, then leave the service up"
+	@echo "  make demo EXIT=1        the same, but end; status 0 only if every count is right"
+	@echo "  make demo DATA=folder   play it with real data, for example DATA=../shared/data"
+	@echo "  make run                an empty service of your own, kept in ./var  (Ctrl-C ends it)"
+	@echo "  make test               all tests on SQLite and PostgreSQL with a real Redis"
+	@echo "                          DB=sqlite or DB=postgresql for one; ARGS='-k seals' for some"
+	@echo "  make check              lint, types, layers, API description and migrations in step with the code"
+	@echo "  make fuzz               thousands of odd requests against the API's description"
+	@echo "  make bench              what we claim about speed"
+	@echo "  make format             let ruff lay out the code"
+	@echo "  make lock               choose newer versions of the dependencies"
+	@echo "  make clean              remove what make made (not ./var)"
+	@echo
+	@echo "Set-up happens by itself: Python 3.11 or newer and a package registry are enough, no root, no Docker."
+
+setup: $(READY)
+
+$(READY): requirements-dev.lock pyproject.toml tools/find-python
+	@set -e; python="$$(sh tools/find-python)"; \
+	echo "setting up .venv with $$($$python --version)"; \
+	$$python -m venv --clear .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/fieldsvc demo $(if $(DATA),--data "$(DATA)") $(if $(EXIT),--exit)
+
+run: $(READY)
+	$(BIN)/fieldsvc up
+
+test: $(READY)
+	$(BIN)/python -m pytest --db $(DB) $(ARGS)
+
+check: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-timings
+	$(BIN)/fieldsvc openapi --check
+	$(BIN)/python -m tools.check_schema
+
+fuzz: $(READY)
+	$(BIN)/python -m tools.fuzz $(ARGS)
+
+bench: $(READY)
+	$(BIN)/python -m bench.push
+	$(BIN)/python -m bench.pull
+
+format: $(READY)
+	$(BIN)/ruff check --fix-only --exit-zero
+	$(BIN)/ruff format
+
+lock: $(READY)
+	$(BIN)/python -m tools.lock
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist build

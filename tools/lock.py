@@ -1,0 +1,24 @@
+"""``make lock``: choose dependency versions anew and write both lock files, with hashes and without addresses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+OPTIONS = "--universal --generate-hashes --no-header --no-annotate --python-version 3.11 --upgrade --quiet"
+
+
+def main() -> int:
+    for name, extra in (("requirements.lock", []), ("requirements-dev.lock", ["--extra", "dev"])):
+        command = [sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", *OPTIONS.split(), *extra, "-o", name]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        if "://" in Path(name).read_text():
+            print(f"{name} names a host: it would not work elsewhere", file=sys.stderr)
+            return 1
+        print(f"{name}: written")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
