@@ -69,11 +69,11 @@ def to_wgs84(x: float, y: float, crs: str) -> tuple[float, float]:
     """Longitude and latitude of a point given as easting ``x`` and northing ``y`` (or lon, lat) in ``crs``.
 
     :param crs: a name of :data:`WGS84_NAMES`, ``GCJ-02``, or any code PROJ knows, such as ``ESRI:102696``.
-    :raises Invalid: the system is unknown, the numbers are none, or the point is outside of where the system works.
+    :raises Invalid: the system is unknown, a number is not finite, or the point lies where the system does not work.
     """
     name = crs.strip().upper()
     for field, value in (("x", x), ("y", y)):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e12:
+        if not abs(value) < 1e12:
             raise Invalid.field(field, "not a usable number")
     if name in WGS84_NAMES:
         return check_lonlat(x, y)
@@ -125,6 +125,5 @@ def gcj02_to_wgs84(lon: float, lat: float) -> tuple[float, float]:
     return guess
 
 
-def _short(value: float) -> str:
-    text = f"{value:.10g}" if isinstance(value, float) or abs(value) < 10**15 else "a huge number"
-    return text
+def _short(value: int | float) -> str:
+    return f"{value:.10g}" if abs(value) < 1e15 else "(a huge number)"

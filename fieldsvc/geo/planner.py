@@ -2,8 +2,8 @@
 
 A greedy plan, made to be explained: jobs in order of rank (pinned, hazards, priority, deadline, id), each put where it
 costs the crews the least extra driving, never in front of a job that outranks it. Whoever waits for a hazard or for
-priority 1 gets the crew that can be there first instead. Every assignment says why, every refusal gives a stable reason.
-The same input always gives the same plan. This module is the one place where a better solver would go.
+priority 1 gets the crew that can be there first instead. Every assignment says why, every refusal gives a stable
+reason. The same input always gives the same plan. This module is the one place where a better solver would go.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class PlanJob:
 
     :param priority: 1 is the most urgent.
     :param service_min: minutes on site.
-    :param earliest: the crew may not begin before; ``latest``: must have begun by then (a promised window, not a due date).
+    :param earliest: the crew may not begin before; ``latest``: must have begun by then. A promised
+        window, not a due date.
     :param pinned_crew: the dispatcher has chosen this crew: its territory does not matter then, its skill still does.
     :param hazard: danger to life: goes before every priority.
     :param site_class: decides the speed of getting there.
@@ -53,7 +54,8 @@ class PlanCrew:
     """A crew on shift, starting at ``lon``/``lat``.
 
     :param territory_ids: the territories it serves.
-    :param busy_until: when what it already holds ends; ``load``: how many jobs that is (sequence numbers go on from it).
+    :param busy_until: when what it already holds ends; ``load``: how many jobs that is; sequence numbers
+        go on from it.
     """
 
     id: str

@@ -26,7 +26,7 @@ DEFAULT_TOLERANCE_M = 500.0
 
 _GEOD = Geod(ellps="WGS84")
 _DEGREE_M = 111_000.0
-_CODE = re.compile(r"[^\x00-\x1f\x7f]{1,64}\Z")
+_CODE = re.compile(r"[^\x00-\x1f\x7f]{1,60}\Z")
 _TEXT = re.compile(r"[^\x00-\x1f\x7f]{1,200}\Z")
 _GUESSES: dict[str, tuple[str, ...]] = {
     "code": ("code", "boro_cd", "Precinct", "precinct", "nc_id", "id"),
@@ -40,13 +40,15 @@ _GUESSES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class TerritoryShape:
-    """One territory: a valid polygon or multipolygon in WGS 84 degrees. ``priority``: the higher one wins an overlap."""
+    """One territory: a valid polygon or multipolygon in WGS 84 degrees. ``priority``: the higher one wins an overlap;
+    ``level``: 1 is the finest division.
+    """
 
     id: str
     code: str
     name: str
     name_local: str | None
-    level: str
+    level: int
     site_class: str
     priority: int
     geometry: Polygon | MultiPolygon
@@ -83,7 +85,7 @@ def read_geojson(
     site_class_field: str | None = None,
     priority_field: str | None = None,
     level_field: str | None = None,
-    level: str = "territory",
+    level: int = 1,
     site_class: str = "urban",
     priority: int = 0,
 ) -> Reading:
@@ -192,8 +194,9 @@ def _facts(feature: Any, fields: Mapping[str, str | None], defaults: Mapping[str
     site_class = found["site_class"] if found["site_class"] is not None else defaults["site_class"]
     if site_class not in SITE_CLASSES:
         raise _Refused(f"site class must be one of {', '.join(SITE_CLASSES)}")
-    level = defaults["level"] if found["level"] is None else _text(found["level"], "level", _CODE)
-    priority = _priority(defaults["priority"] if found["priority"] is None else found["priority"])
+    level = _whole(defaults["level"] if found["level"] is None else found["level"], "level", 0, 99)
+    rank = defaults["priority"] if found["priority"] is None else found["priority"]
+    priority = _whole(rank, "priority", -1_000_000, 1_000_000)
     return {
         "code": code,
         "name": name,
@@ -221,13 +224,13 @@ def _text(value: Any, what: str, pattern: re.Pattern[str]) -> str:
     return text
 
 
-def _priority(value: Any) -> int:
-    if isinstance(value, str) and re.match(r"-?\d{1,6}\Z", value, re.ASCII):
+def _whole(value: Any, what: str, least: int, most: int) -> int:
+    if isinstance(value, str) and re.match(r"-?\d{1,9}\Z", value, re.ASCII):
         value = int(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > 1_000_000:
-        raise _Refused("priority must be a whole number between -1000000 and 1000000")
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise _Refused(f"{what} must be a whole number from {least} to {most}")
     return value
 
 
