@@ -47,7 +47,13 @@ class FieldsvcError(Exception):
     """
 
     def __init__(
-        self, code: str, detail: str = "", *, errors: Sequence[dict[str, Any]] = (), retry_after: int | None = None, **extra: Any
+        self,
+        code: str,
+        detail: str = "",
+        *,
+        errors: Sequence[dict[str, Any]] = (),
+        retry_after: int | None = None,
+        **extra: Any,
     ) -> None:
         self.status, self.title = CODES[code]
         self.code = code

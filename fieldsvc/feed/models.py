@@ -48,3 +48,11 @@ class SyncDoc(Base):
     entity_id: Mapped[str] = mapped_column(String(80), primary_key=True)
     rev: Mapped[int] = mapped_column(BigInteger)
     body: Mapped[str] = mapped_column(Text)
+
+
+class SyncEpoch(Base):
+    """The life of this feed. A checkpoint of another epoch (a restored or exchanged database) is answered with ``reset``."""
+
+    __tablename__ = "sync_epoch"
+
+    epoch: Mapped[str] = mapped_column(String(40), primary_key=True)

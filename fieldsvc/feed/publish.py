@@ -97,9 +97,19 @@ def _write_out() -> None:
         last = _bump(scope, len(keys))
         for place, ((entity, entity_id), (rev, op, reason)) in enumerate(keys.items(), last - len(keys) + 1):
             values.append(
-                {"scope": scope, "seq": place, "entity": entity, "entity_id": entity_id, "rev": rev, "op": op, "reason": reason}
+                {
+                    "scope": scope,
+                    "seq": place,
+                    "entity": entity,
+                    "entity_id": entity_id,
+                    "rev": rev,
+                    "op": op,
+                    "reason": reason,
+                }
             )
-    session.execute(_FEED_UPSERT, {"rows": dumps(values)}) if _is_postgresql() else session.execute(_FEED_UPSERT_SQLITE, values)
+    session.execute(_FEED_UPSERT, {"rows": dumps(values)}) if _is_postgresql() else session.execute(
+        _FEED_UPSERT_SQLITE, values
+    )
 
 
 def _bump(scope: str, by: int) -> int:
@@ -138,9 +148,7 @@ _FEED_UPSERT_SQLITE = text(
     "INSERT INTO sync_feed (scope, seq, entity, entity_id, rev, op, reason) "
     "VALUES (:scope, :seq, :entity, :entity_id, :rev, :op, :reason) " + _FEED_SET
 )
-_DOC_SET = (
-    "ON CONFLICT (entity, entity_id) DO UPDATE SET rev = excluded.rev, body = excluded.body WHERE sync_doc.rev <= excluded.rev"
-)
+_DOC_SET = "ON CONFLICT (entity, entity_id) DO UPDATE SET rev = excluded.rev, body = excluded.body WHERE sync_doc.rev <= excluded.rev"
 _DOC_UPSERT = text(
     "INSERT INTO sync_doc (entity, entity_id, rev, body) SELECT entity, entity_id, rev, body "
     "FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(entity text, entity_id text, rev bigint, body text) " + _DOC_SET

@@ -85,7 +85,13 @@ class MeterInstallation(Base):
     __tablename__ = "meter_installation"
     __table_args__ = (
         Index("uq_meter_installation_open_meter", "meter_id", unique=True, sqlite_where=_OPEN, postgresql_where=_OPEN),
-        Index("uq_meter_installation_open_usage_point", "usage_point_id", unique=True, sqlite_where=_OPEN, postgresql_where=_OPEN),
+        Index(
+            "uq_meter_installation_open_usage_point",
+            "usage_point_id",
+            unique=True,
+            sqlite_where=_OPEN,
+            postgresql_where=_OPEN,
+        ),
         Index("ix_meter_installation_meter_id", "meter_id"),
         Index("ix_meter_installation_usage_point_id", "usage_point_id"),
     )

@@ -54,7 +54,8 @@ class Job(Base):
     """Dispatchable work (CIM Work). ``priority`` 1 is the most urgent; ``service_minutes`` is the planned time on site.
 
     ``details`` is what the kind needs to know before, ``result`` what the crew found. ``field_revs`` says per field at which
-    revision and by whom it was last changed; ``assignment_rev`` grows with every change of crew.
+    revision and by whom it was last changed; ``assignment_rev`` grows with every change of crew. ``attention`` lists what a
+    dispatcher has to decide about it: ``{"op_id", "op_kind", "reason", "crew_id", "review_id"}`` each.
     """
 
     __tablename__ = "job"
@@ -102,6 +103,7 @@ class Job(Base):
     details: Mapped[dict[str, Any]] = mapped_column(default=dict)
     result: Mapped[dict[str, Any] | None]
     completed_at: Mapped[datetime | None]
+    attention: Mapped[list[Any]] = mapped_column(default=list)
     rev: Mapped[int] = mapped_column(default=1)
     field_revs: Mapped[dict[str, Any]] = mapped_column(default=dict)
     created_at: Mapped[datetime]

@@ -6,6 +6,8 @@ Revises:
 
 from __future__ import annotations
 
+import uuid
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
@@ -74,12 +76,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "history",
-        sa.Column(
-            "seq",
-            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
-            autoincrement=True,
-            nullable=False,
-        ),
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("device_at", sa.String(length=40), nullable=True),
         sa.Column("estimated_at", sa.DateTime(timezone=True), nullable=True),
@@ -169,6 +166,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("entity", "entity_id", name=op.f("pk_sync_doc")),
     )
     op.create_table(
+        "sync_epoch",
+        sa.Column("epoch", sa.String(length=40), nullable=False),
+        sa.PrimaryKeyConstraint("epoch", name=op.f("pk_sync_epoch")),
+    )
+    op.create_table(
         "sync_feed",
         sa.Column("scope", sa.String(length=80), nullable=False),
         sa.Column("seq", sa.BigInteger(), nullable=False),
@@ -178,12 +180,7 @@ def upgrade() -> None:
         sa.Column("op", sa.String(length=10), nullable=False),
         sa.Column("reason", sa.String(length=40), nullable=True),
         sa.PrimaryKeyConstraint("scope", "seq", name=op.f("pk_sync_feed")),
-        sa.UniqueConstraint(
-            "scope",
-            "entity",
-            "entity_id",
-            name=op.f("uq_sync_feed_scope_entity_entity_id"),
-        ),
+        sa.UniqueConstraint("scope", "entity", "entity_id", name=op.f("uq_sync_feed_scope_entity_entity_id")),
     )
     with op.batch_alter_table("sync_feed", schema=None) as batch_op:
         batch_op.create_index("ix_sync_feed_entity_entity_id", ["entity", "entity_id"], unique=False)
@@ -272,11 +269,7 @@ def upgrade() -> None:
         sa.Column("territory_id", sa.String(length=36), nullable=True),
         sa.Column("opened_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("closed_at", sa.DateTime(timezone=True), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["territory_id"],
-            ["territory.id"],
-            name=op.f("fk_incident_territory_id_territory"),
-        ),
+        sa.ForeignKeyConstraint(["territory_id"], ["territory.id"], name=op.f("fk_incident_territory_id_territory")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_incident")),
     )
     op.create_table(
@@ -294,18 +287,12 @@ def upgrade() -> None:
             nullable=True,
         ),
         sa.ForeignKeyConstraint(
-            ["territory_id"],
-            ["territory.id"],
-            name=op.f("fk_service_location_territory_id_territory"),
+            ["territory_id"], ["territory.id"], name=op.f("fk_service_location_territory_id_territory")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_service_location")),
     )
     with op.batch_alter_table("service_location", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_service_location_territory_id"),
-            ["territory_id"],
-            unique=False,
-        )
+        batch_op.create_index(batch_op.f("ix_service_location_territory_id"), ["territory_id"], unique=False)
 
     op.create_table(
         "shift",
@@ -325,9 +312,7 @@ def upgrade() -> None:
         sa.Column("territory_id", sa.String(length=36), nullable=False),
         sa.ForeignKeyConstraint(["staff_id"], ["staff.id"], name=op.f("fk_staff_territory_staff_id_staff")),
         sa.ForeignKeyConstraint(
-            ["territory_id"],
-            ["territory.id"],
-            name=op.f("fk_staff_territory_territory_id_territory"),
+            ["territory_id"], ["territory.id"], name=op.f("fk_staff_territory_territory_id_territory")
         ),
         sa.PrimaryKeyConstraint("staff_id", "territory_id", name=op.f("pk_staff_territory")),
     )
@@ -356,9 +341,7 @@ def upgrade() -> None:
         ),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
-            ["location_id"],
-            ["service_location.id"],
-            name=op.f("fk_customer_location_id_service_location"),
+            ["location_id"], ["service_location.id"], name=op.f("fk_customer_location_id_service_location")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_customer")),
         sa.UniqueConstraint("number", name=op.f("uq_customer_number")),
@@ -428,11 +411,7 @@ def upgrade() -> None:
         "operation_dependency",
         sa.Column("depends_on", sa.String(length=80), nullable=False),
         sa.Column("op_id", sa.String(length=80), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["op_id"],
-            ["operation.op_id"],
-            name=op.f("fk_operation_dependency_op_id_operation"),
-        ),
+        sa.ForeignKeyConstraint(["op_id"], ["operation.op_id"], name=op.f("fk_operation_dependency_op_id_operation")),
         sa.PrimaryKeyConstraint("depends_on", "op_id", name=op.f("pk_operation_dependency")),
     )
     op.create_table(
@@ -492,11 +471,7 @@ def upgrade() -> None:
         sa.Column("outcome", sa.String(length=2000), nullable=True),
         sa.Column("job_id", sa.String(length=36), nullable=True),
         sa.Column("op_id", sa.String(length=80), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["customer_id"],
-            ["customer.id"],
-            name=op.f("fk_service_record_customer_id_customer"),
-        ),
+        sa.ForeignKeyConstraint(["customer_id"], ["customer.id"], name=op.f("fk_service_record_customer_id_customer")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_service_record")),
     )
     with op.batch_alter_table("service_record", schema=None) as batch_op:
@@ -513,26 +488,16 @@ def upgrade() -> None:
         sa.Column("feeder", sa.String(length=80), nullable=True),
         sa.Column("voltage_level", sa.String(length=20), nullable=True),
         sa.Column("rev", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(["customer_id"], ["customer.id"], name=op.f("fk_usage_point_customer_id_customer")),
         sa.ForeignKeyConstraint(
-            ["customer_id"],
-            ["customer.id"],
-            name=op.f("fk_usage_point_customer_id_customer"),
-        ),
-        sa.ForeignKeyConstraint(
-            ["location_id"],
-            ["service_location.id"],
-            name=op.f("fk_usage_point_location_id_service_location"),
+            ["location_id"], ["service_location.id"], name=op.f("fk_usage_point_location_id_service_location")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_usage_point")),
         sa.UniqueConstraint("number", name=op.f("uq_usage_point_number")),
     )
     with op.batch_alter_table("usage_point", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_usage_point_customer_id"), ["customer_id"], unique=False)
-        batch_op.create_index(
-            batch_op.f("ix_usage_point_transformer_area"),
-            ["transformer_area"],
-            unique=False,
-        )
+        batch_op.create_index(batch_op.f("ix_usage_point_transformer_area"), ["transformer_area"], unique=False)
 
     op.create_table(
         "defect",
@@ -552,15 +517,9 @@ def upgrade() -> None:
         sa.Column("closed_by_job_id", sa.String(length=36), nullable=True),
         sa.Column("closing_note", sa.String(length=2000), nullable=True),
         sa.Column("rev", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(["customer_id"], ["customer.id"], name=op.f("fk_defect_customer_id_customer")),
         sa.ForeignKeyConstraint(
-            ["customer_id"],
-            ["customer.id"],
-            name=op.f("fk_defect_customer_id_customer"),
-        ),
-        sa.ForeignKeyConstraint(
-            ["usage_point_id"],
-            ["usage_point.id"],
-            name=op.f("fk_defect_usage_point_id_usage_point"),
+            ["usage_point_id"], ["usage_point.id"], name=op.f("fk_defect_usage_point_id_usage_point")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_defect")),
     )
@@ -627,6 +586,11 @@ def upgrade() -> None:
             nullable=True,
         ),
         sa.Column("completed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column(
+            "attention",
+            sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
+            nullable=False,
+        ),
         sa.Column("rev", sa.Integer(), nullable=False),
         sa.Column(
             "field_revs",
@@ -638,16 +602,8 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["crew_id"], ["crew.id"], name=op.f("fk_job_crew_id_crew")),
         sa.ForeignKeyConstraint(["customer_id"], ["customer.id"], name=op.f("fk_job_customer_id_customer")),
         sa.ForeignKeyConstraint(["incident_id"], ["incident.id"], name=op.f("fk_job_incident_id_incident")),
-        sa.ForeignKeyConstraint(
-            ["territory_id"],
-            ["territory.id"],
-            name=op.f("fk_job_territory_id_territory"),
-        ),
-        sa.ForeignKeyConstraint(
-            ["usage_point_id"],
-            ["usage_point.id"],
-            name=op.f("fk_job_usage_point_id_usage_point"),
-        ),
+        sa.ForeignKeyConstraint(["territory_id"], ["territory.id"], name=op.f("fk_job_territory_id_territory")),
+        sa.ForeignKeyConstraint(["usage_point_id"], ["usage_point.id"], name=op.f("fk_job_usage_point_id_usage_point")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_job")),
         sa.UniqueConstraint("external_key", name=op.f("uq_job_external_key")),
         sa.UniqueConstraint("number", name=op.f("uq_job_number")),
@@ -674,15 +630,9 @@ def upgrade() -> None:
         sa.Column("pt_ratio", sa.String(length=40), nullable=False),
         sa.Column("installed_by_job_id", sa.String(length=36), nullable=True),
         sa.Column("removed_by_job_id", sa.String(length=36), nullable=True),
+        sa.ForeignKeyConstraint(["meter_id"], ["meter.id"], name=op.f("fk_meter_installation_meter_id_meter")),
         sa.ForeignKeyConstraint(
-            ["meter_id"],
-            ["meter.id"],
-            name=op.f("fk_meter_installation_meter_id_meter"),
-        ),
-        sa.ForeignKeyConstraint(
-            ["usage_point_id"],
-            ["usage_point.id"],
-            name=op.f("fk_meter_installation_usage_point_id_usage_point"),
+            ["usage_point_id"], ["usage_point.id"], name=op.f("fk_meter_installation_usage_point_id_usage_point")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_meter_installation")),
     )
@@ -718,19 +668,13 @@ def upgrade() -> None:
         sa.Column("op_id", sa.String(length=80), nullable=True),
         sa.ForeignKeyConstraint(["meter_id"], ["meter.id"], name=op.f("fk_meter_reading_meter_id_meter")),
         sa.ForeignKeyConstraint(
-            ["usage_point_id"],
-            ["usage_point.id"],
-            name=op.f("fk_meter_reading_usage_point_id_usage_point"),
+            ["usage_point_id"], ["usage_point.id"], name=op.f("fk_meter_reading_usage_point_id_usage_point")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_meter_reading")),
     )
     with op.batch_alter_table("meter_reading", schema=None) as batch_op:
         batch_op.create_index("ix_meter_reading_meter_id_read_at", ["meter_id", "read_at"], unique=False)
-        batch_op.create_index(
-            batch_op.f("ix_meter_reading_usage_point_id"),
-            ["usage_point_id"],
-            unique=False,
-        )
+        batch_op.create_index(batch_op.f("ix_meter_reading_usage_point_id"), ["usage_point_id"], unique=False)
 
     op.create_table(
         "seal",
@@ -748,9 +692,7 @@ def upgrade() -> None:
         sa.Column("rev", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(["meter_id"], ["meter.id"], name=op.f("fk_seal_meter_id_meter")),
         sa.ForeignKeyConstraint(
-            ["usage_point_id"],
-            ["usage_point.id"],
-            name=op.f("fk_seal_usage_point_id_usage_point"),
+            ["usage_point_id"], ["usage_point.id"], name=op.f("fk_seal_usage_point_id_usage_point")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_seal")),
         sa.UniqueConstraint("number", name=op.f("uq_seal_number")),
@@ -783,25 +725,11 @@ def upgrade() -> None:
         sa.Column("job_id", sa.String(length=36), nullable=True),
         sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["customer_id"], ["customer.id"], name=op.f("fk_ticket_customer_id_customer")),
+        sa.ForeignKeyConstraint(["incident_id"], ["incident.id"], name=op.f("fk_ticket_incident_id_incident")),
+        sa.ForeignKeyConstraint(["territory_id"], ["territory.id"], name=op.f("fk_ticket_territory_id_territory")),
         sa.ForeignKeyConstraint(
-            ["customer_id"],
-            ["customer.id"],
-            name=op.f("fk_ticket_customer_id_customer"),
-        ),
-        sa.ForeignKeyConstraint(
-            ["incident_id"],
-            ["incident.id"],
-            name=op.f("fk_ticket_incident_id_incident"),
-        ),
-        sa.ForeignKeyConstraint(
-            ["territory_id"],
-            ["territory.id"],
-            name=op.f("fk_ticket_territory_id_territory"),
-        ),
-        sa.ForeignKeyConstraint(
-            ["usage_point_id"],
-            ["usage_point.id"],
-            name=op.f("fk_ticket_usage_point_id_usage_point"),
+            ["usage_point_id"], ["usage_point.id"], name=op.f("fk_ticket_usage_point_id_usage_point")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_ticket")),
         sa.UniqueConstraint("external_key", name=op.f("uq_ticket_external_key")),
@@ -859,14 +787,11 @@ def upgrade() -> None:
         sa.Column("distance_m", sa.Double(), nullable=True),
         sa.ForeignKeyConstraint(["crew_id"], ["crew.id"], name=op.f("fk_dispatch_decision_crew_id_crew")),
         sa.ForeignKeyConstraint(["job_id"], ["job.id"], name=op.f("fk_dispatch_decision_job_id_job")),
-        sa.ForeignKeyConstraint(
-            ["run_id"],
-            ["dispatch_run.id"],
-            name=op.f("fk_dispatch_decision_run_id_dispatch_run"),
-        ),
+        sa.ForeignKeyConstraint(["run_id"], ["dispatch_run.id"], name=op.f("fk_dispatch_decision_run_id_dispatch_run")),
         sa.PrimaryKeyConstraint("run_id", "place", name=op.f("pk_dispatch_decision")),
     )
     # ### end Alembic commands ###
+    op.execute(sa.text("INSERT INTO sync_epoch (epoch) VALUES (:epoch)").bindparams(epoch=uuid.uuid4().hex))
     _append_only()
 
 
@@ -979,9 +904,7 @@ def downgrade() -> None:
         )
         batch_op.drop_index("ix_operation_install_id_seq")
         batch_op.drop_index(
-            "ix_operation_held",
-            sqlite_where=sa.text("status = 'held'"),
-            postgresql_where=sa.text("status = 'held'"),
+            "ix_operation_held", sqlite_where=sa.text("status = 'held'"), postgresql_where=sa.text("status = 'held'")
         )
         batch_op.drop_index("ix_operation_entity_id")
         batch_op.drop_index(batch_op.f("ix_operation_device_id"))
@@ -1017,6 +940,7 @@ def downgrade() -> None:
         batch_op.drop_index("ix_sync_feed_entity_entity_id")
 
     op.drop_table("sync_feed")
+    op.drop_table("sync_epoch")
     op.drop_table("sync_doc")
     op.drop_table("sync_counter")
     op.drop_table("staff")

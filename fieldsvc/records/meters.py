@@ -1,0 +1,233 @@
+"""Meters: what is installed where, exchanging one for another, readings and seals.
+
+A swap is one act: the old installation ends at the moment the new one begins, and the readings of both ends are posted
+with it. One meter is at one usage point at a time; the database's unique indexes hold that even when two crews are wrong
+at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import select
+
+from fieldsvc.base.clock import new_id
+from fieldsvc.base.db import db
+from fieldsvc.base.plain import plain
+from fieldsvc.history.record import Source, record
+from fieldsvc.kinds.base import AddReadings, ExchangeMeter
+from fieldsvc.records.documents import last_readings
+from fieldsvc.records.models import Meter, MeterInstallation, MeterReading, Seal, UsagePoint
+
+
+def installed_at(usage_point_id: str, *, hold: bool = False) -> MeterInstallation | None:
+    """The open installation of a usage point; ``hold`` keeps its row until the transaction ends."""
+    query = select(MeterInstallation).where(
+        MeterInstallation.usage_point_id == usage_point_id, MeterInstallation.removed_at.is_(None)
+    )
+    if hold:
+        query = query.with_for_update(of=MeterInstallation)
+    return db.session.scalar(query)
+
+
+def installation_facts(installation: MeterInstallation) -> dict[str, Any]:
+    """What the rules need to know of the meter now installed (see ``kinds.base.Situation.installation``)."""
+    last = {reading.register: reading for reading in last_readings(installation.meter_id)}
+    initial: dict[str, MeterReading] = {}
+    for reading in db.session.scalars(
+        select(MeterReading)
+        .where(MeterReading.meter_id == installation.meter_id, MeterReading.state == "posted")
+        .order_by(MeterReading.read_at.desc(), MeterReading.id.desc())
+        .limit(400)
+    ):
+        initial[reading.register] = reading
+    facts: dict[str, Any] = {
+        "meter_id": installation.meter_id,
+        "asset_no": installation.meter.asset_no,
+        "digits": installation.meter.digits,
+        "multiplier": installation.ct_ratio * installation.pt_ratio,
+        "installed_at": installation.installed_at,
+        "last_billed": {register: reading.value for register, reading in last.items()},
+        "last_read": {register: reading.value for register, reading in last.items()},
+    }
+    total, first = last.get("total"), initial.get("total")
+    if total is not None:
+        facts["last_billed_at"] = total.read_at
+        if first is not None and (days := (total.read_at - first.read_at).days) >= 7 and total.value >= first.value:
+            facts["daily_kwh"] = (total.value - first.value) * facts["multiplier"] / days
+    return facts
+
+
+def by_asset(asset_numbers: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Asset number -> ``{id, asset_no, digits, state, usage_point_id}`` of the meters on record among them."""
+    rows = db.session.execute(
+        select(Meter, MeterInstallation.usage_point_id)
+        .outerjoin(MeterInstallation, (MeterInstallation.meter_id == Meter.id) & MeterInstallation.removed_at.is_(None))
+        .where(Meter.asset_no.in_(list(asset_numbers)))
+    )
+    return {
+        meter.asset_no: {
+            "id": meter.id,
+            "asset_no": meter.asset_no,
+            "digits": meter.digits,
+            "state": meter.state,
+            "usage_point_id": usage_point_id,
+        }
+        for meter, usage_point_id in rows
+    }
+
+
+def register_meter(source: Source, asset_no: str, digits: int, **context: Any) -> Meter:
+    """Enter a meter into the register of assets, in stock."""
+    meter = Meter(id=new_id(), asset_no=asset_no, digits=digits, state="in_stock")
+    db.session.add(meter)
+    record(source, "meter.registered", "meter", meter.id, after={"asset_no": asset_no, "digits": digits}, **context)
+    return meter
+
+
+def exchange(source: Source, usage_point: UsagePoint, act: ExchangeMeter, context: Mapping[str, Any]) -> None:
+    """Take the old meter off and put the new one on, with the readings of both ends.
+
+    ``context`` names the job, customer and territory for history. The decision has been made: this does not judge again.
+    """
+    old = installed_at(usage_point.id, hold=True)
+    assert old is not None and old.meter.asset_no == act.old_asset_no, "decided on another meter than is installed"
+    old.removed_at = act.at
+    old.removed_by_job_id = context.get("job_id")
+    old.meter.state = "removed"
+    old.meter.rev += 1
+    new = db.session.scalar(select(Meter).where(Meter.asset_no == act.new_asset_no).with_for_update())
+    if new is None:
+        new = register_meter(source, act.new_asset_no, act.digits, **context)
+    new.state = "installed"
+    new.digits = act.digits
+    new.rev += 1
+    db.session.flush()  # the old installation is closed before the new one opens: one open per usage point
+    db.session.add(
+        MeterInstallation(
+            id=new_id(),
+            meter_id=new.id,
+            usage_point_id=usage_point.id,
+            installed_at=act.at,
+            ct_ratio=Decimal(act.ct_ratio),
+            pt_ratio=Decimal(act.pt_ratio),
+            installed_by_job_id=context.get("job_id"),
+        )
+    )
+    usage_point.rev += 1
+    _post(source, old.meter_id, usage_point.id, act.at, "final", act.final, act.final_state, context)
+    _post(source, new.id, usage_point.id, act.at, "initial", act.initial, "posted", context)
+    record(
+        source,
+        "meter.exchanged",
+        "usage_point",
+        usage_point.id,
+        before={"asset_no": act.old_asset_no, "final": plain(act.final)},
+        after={
+            "asset_no": act.new_asset_no,
+            "initial": plain(act.initial),
+            "at": plain(act.at),
+            "energy": plain(act.energy),
+        },
+        **context,
+    )
+
+
+def add_readings(source: Source, usage_point: UsagePoint, act: AddReadings, context: Mapping[str, Any]) -> None:
+    """Keep readings taken without an exchange; a meter that is not on record leaves them in history only."""
+    meter = db.session.scalar(select(Meter).where(Meter.asset_no == act.asset_no))
+    if meter is not None:
+        _post(source, meter.id, usage_point.id, act.at, act.reason, act.values, act.state, context)
+    record(
+        source,
+        "meter.read",
+        "usage_point",
+        usage_point.id,
+        after={"asset_no": act.asset_no, "values": plain(act.values), "at": plain(act.at), "state": act.state},
+        **context,
+    )
+
+
+def _post(
+    source: Source,
+    meter_id: str,
+    usage_point_id: str,
+    at: datetime,
+    reason: str,
+    values: Mapping[str, Decimal],
+    state: str,
+    context: Mapping[str, Any],
+) -> None:
+    for register, value in sorted(values.items()):
+        db.session.add(
+            MeterReading(
+                id=new_id(),
+                meter_id=meter_id,
+                usage_point_id=usage_point_id,
+                read_at=at,
+                reason=reason,
+                register=register,
+                value=value,
+                state=state,
+                job_id=context.get("job_id"),
+                op_id=source.op_id,
+            )
+        )
+
+
+def seals_at(usage_point_id: str) -> tuple[dict[str, Any], ...]:
+    """The seals now fitted at a usage point."""
+    rows = db.session.scalars(
+        select(Seal).where(Seal.usage_point_id == usage_point_id, Seal.removed_at.is_(None)).order_by(Seal.number)
+    )
+    return tuple({"number": s.number, "position": s.position, "kind": s.kind, "condition": s.condition} for s in rows)
+
+
+def seal_numbers_in_use(numbers: Iterable[str]) -> frozenset[str]:
+    """Those of ``numbers`` that are on record already: a seal number is used once."""
+    return frozenset(db.session.scalars(select(Seal.number).where(Seal.number.in_(list(numbers)))))
+
+
+def remove_seals(source: Source, numbers: Iterable[str], at: datetime, context: Mapping[str, Any]) -> None:
+    """Seals taken off; one that was never on record is remembered as removed, because it was there."""
+    known = {seal.number: seal for seal in db.session.scalars(select(Seal).where(Seal.number.in_(list(numbers))))}
+    for number in numbers:
+        seal = known.get(number)
+        if seal is None:
+            seal = Seal(id=new_id(), number=number, condition="not on record")
+            db.session.add(seal)
+        seal.removed_at = at
+        seal.removed_by_job_id = context.get("job_id")
+        seal.rev = (seal.rev or 0) + 1
+        record(source, "seal.removed", "seal", seal.id, after={"number": number, "at": plain(at)}, **context)
+
+
+def fit_seals(
+    source: Source,
+    usage_point: UsagePoint,
+    seals: Iterable[Mapping[str, Any]],
+    at: datetime,
+    context: Mapping[str, Any],
+) -> None:
+    """Seals put on at a usage point, on the meter that is there now."""
+    db.session.flush()
+    installation = installed_at(usage_point.id)
+    for given in seals:
+        seal = Seal(
+            id=new_id(),
+            number=given["number"],
+            kind=given.get("kind"),
+            position=given.get("position"),
+            condition=given.get("condition"),
+            usage_point_id=usage_point.id,
+            meter_id=installation.meter_id if installation else None,
+            fitted_at=at,
+            fitted_by_job_id=context.get("job_id"),
+        )
+        db.session.add(seal)
+        record(
+            source, "seal.fitted", "seal", seal.id, after={"number": seal.number, "position": seal.position}, **context
+        )

@@ -1,0 +1,260 @@
+"""The envelope of an operation: the one definition that push validates and OpenAPI is written from.
+
+Only the envelope is judged when a push arrives; what an operation says (``payload``, ``was``/``set``) is judged by its
+kind when it is reconciled. Members we do not know are kept with the body and are no error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+import msgspec
+import orjson
+from msgspec import Meta, Raw, Struct
+
+from fieldsvc.base.clock import parse_time
+
+SCHEMA_VERSION = 1
+_MAX_INT = 2**53 - 1
+
+Ident = Annotated[str, Meta(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9._:-]+\Z")]
+Count = Annotated[int, Meta(ge=0, le=_MAX_INT)]
+
+
+class Attachment(Struct, kw_only=True):
+    """A file that belongs to an operation and travels separately."""
+
+    id: Ident
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    size: Annotated[int, Meta(ge=0, le=26_214_400)]
+    type: Annotated[str, Meta(max_length=100)] = "application/octet-stream"
+    required: bool = False
+
+
+class Operation(Struct, kw_only=True):
+    """One operation as a device sends it. ``seq`` is dense per install, from 1; ``op_id`` is the idempotency key."""
+
+    op_id: Ident
+    seq: Annotated[int, Meta(ge=1, le=_MAX_INT)]
+    kind: Annotated[str, Meta(min_length=1, max_length=40)]
+    entity: Annotated[str, Meta(min_length=1, max_length=30)]
+    entity_id: Annotated[str, Meta(min_length=1, max_length=80)]
+    occurred_at: Annotated[str, Meta(max_length=40)]
+    base_rev: Count | None = None
+    assignment_rev: Count | None = None
+    payload: dict[str, Any] | None = None
+    was: dict[str, Any] | None = None
+    set: dict[str, Any] | None = None
+    depends_on: Annotated[list[Ident], Meta(max_length=50)] = []
+    attachments: Annotated[list[Attachment], Meta(max_length=50)] = []
+    mono_ms: Count | None = None
+    boot_id: Annotated[str, Meta(max_length=80)] | None = None
+    schema_version: Count = SCHEMA_VERSION
+    app_version: Annotated[str, Meta(max_length=40)] | None = None
+
+
+class Push(Struct, kw_only=True):
+    """A push: who sends, what the device's clock says now, and the operations, each still unread."""
+
+    install_id: Ident
+    ops: list[Raw]
+    device_time: Annotated[str, Meta(max_length=40)] | None = None
+    mono_ms: Count | None = None
+    boot_id: Annotated[str, Meta(max_length=80)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """The device's clock at the moment of a request, beside ours."""
+
+    now: datetime
+    offset: timedelta | None = None
+    mono_ms: int | None = None
+    boot_id: str | None = None
+
+    @property
+    def suspect(self) -> bool:
+        return self.offset is not None and abs(self.offset) > SUSPECT
+
+    def estimate(self, claimed: datetime, op: Operation) -> datetime:
+        """When the operation really happened: by the monotonic clock within one boot, else by the offset; never later
+        than now."""
+        if None not in (op.mono_ms, op.boot_id, self.mono_ms) and op.boot_id == self.boot_id:
+            guess = self.now - timedelta(milliseconds=max(0, (self.mono_ms or 0) - (op.mono_ms or 0)))
+        else:
+            try:
+                guess = claimed + (self.offset or timedelta(0))
+            except OverflowError:
+                guess = self.now
+        return min(guess, self.now)
+
+
+SUSPECT = timedelta(minutes=2)
+"""A device clock further off than this is marked ``clock_suspect`` (illustrative default)."""
+
+
+def device_clock(now: datetime, device_time: str | None, mono_ms: int | None, boot_id: str | None) -> Clock:
+    """Compare the device's clock with ours.
+
+    :raises ValueError: ``device_time`` is no RFC 3339 time with zone.
+    """
+    offset = None if device_time is None else now - parse_time(device_time)
+    return Clock(now, offset, mono_ms, boot_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """An operation after reading: ``op`` and times, or ``errors`` saying why it cannot be taken."""
+
+    op_id: str
+    seq: int | None
+    body: str
+    sha256: str
+    op: Operation | None = None
+    claimed: datetime | None = None
+    reason: str | None = None
+    errors: tuple[dict[str, str], ...] = ()
+
+
+_decode = msgspec.json.Decoder(Operation).decode
+_decode_push = msgspec.json.Decoder(Push).decode
+_AT = re.compile(r"^(.*) - at `\$\.?(.*)`$", re.DOTALL)
+
+
+def read_push(data: bytes) -> Push:
+    """The push around its operations.
+
+    An operation with text that no JSON reader takes (half a surrogate pair, a thousand brackets) must not bounce the ones
+    beside it, so when the whole cannot be read, the operations are cut out unread and judged one by one.
+
+    :raises msgspec.ValidationError: a member is wrong; :func:`fault` names it.
+    :raises msgspec.DecodeError: it is not JSON.
+    """
+    try:
+        return _decode_push(data)
+    except msgspec.ValidationError:
+        raise
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        cut = _cut_out(data)
+        if cut is None:
+            raise msgspec.DecodeError(str(error)) from None
+        around, ops = cut
+        try:
+            push = _decode_push(around)
+        except RecursionError:
+            raise msgspec.DecodeError("nested too deeply") from None
+        push.ops = [Raw(op) for op in ops]
+        return push
+
+
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
+
+
+def _cut_out(data: bytes) -> tuple[bytes, list[bytes]] | None:
+    """(the push with empty ``ops``, the members of ``ops`` as they stand); None when the brackets do not pair."""
+    depth = 0
+    key = b""
+    begin = start = -1
+    ops: list[bytes] = []
+    for match in _TOKEN.finditer(data):
+        token = match.group()
+        if token in (b"[", b"{"):
+            depth += 1
+            if depth == 2 and key == b'"ops"' and token == b"[" and begin < 0:
+                begin = start = match.end()
+        elif token in (b"]", b"}"):
+            depth -= 1
+            if depth == 1 and begin >= 0:
+                last = data[start : match.start()].strip()
+                return data[:begin] + data[match.start() :], [*ops, last] if last else ops
+        elif token == b",":
+            if depth == 2 and begin >= 0:
+                ops.append(data[start : match.start()].strip())
+                start = match.end()
+        elif depth == 1:
+            key = token
+    return None
+
+
+def fault(error: Exception, prefix: str = "") -> dict[str, str]:
+    """``{"field": JSON pointer, "reason": words}`` of a msgspec error."""
+    match = _AT.match(str(error))
+    if not match:
+        return {"field": prefix or "/", "reason": str(error)}
+    path = re.sub(r"\[(\d+|\.\.\.)\]", r".\1", match.group(2)).strip(".")
+    return {"field": prefix + "/" + path.replace(".", "/") if path else prefix or "/", "reason": match.group(1)}
+
+
+def read(raw: bytes, op_bytes: int) -> Read:
+    """Read one operation of a push. Never raises: what is wrong with it is in ``errors``."""
+    body = raw.decode("utf-8", "backslashreplace").replace("\0", "\\0")
+    try:
+        value = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return _unreadable(raw, body, None, [{"field": "/", "reason": f"not valid JSON text: {error}"}])
+    sha256 = _digest(value, raw)
+    if len(raw) > op_bytes:
+        reason = f"{len(raw)} bytes; an operation has at most {op_bytes}"
+        return _unreadable(raw, body[:op_bytes], value, [{"field": "/", "reason": reason}], sha256)
+    if b"\\u0000" in raw and (where := _nul(value, "")) is not None:
+        return _unreadable(raw, body, value, [{"field": where or "/", "reason": "contains the character NUL"}], sha256)
+    try:
+        op = _decode(raw)
+    except (msgspec.ValidationError, RecursionError) as error:
+        return _unreadable(raw, body, value, [fault(error)], sha256)
+    try:
+        claimed = parse_time(op.occurred_at)
+    except ValueError as error:
+        return _unreadable(raw, body, value, [{"field": "/occurred_at", "reason": str(error)}], sha256)
+    if op.schema_version != SCHEMA_VERSION:
+        reason = f"schema_version {op.schema_version} is not known; this service reads {SCHEMA_VERSION}"
+        errors = ({"field": "/schema_version", "reason": reason},)
+        return Read(op.op_id, op.seq, body, sha256, reason="stale_schema", errors=errors)
+    return Read(op.op_id, op.seq, body, sha256, op=op, claimed=claimed)
+
+
+def _unreadable(raw: bytes, body: str, value: Any, errors: list[dict[str, str]], sha256: str | None = None) -> Read:
+    """Keep whatever identifies the operation, so that its sender can be told; without an id its digest serves as one."""
+    sha256 = sha256 or hashlib.sha256(raw).hexdigest()
+    op_id = seq = None
+    if isinstance(value, dict):
+        op_id, seq = value.get("op_id"), value.get("seq")
+    elif value is None:  # no JSON reader takes it; its name may still stand there to be read
+        named, numbered = _OP_ID.search(raw), _SEQ.search(raw)
+        op_id = named.group(1).decode() if named else None
+        seq = int(numbered.group(1)) if numbered else None
+    if not (isinstance(op_id, str) and re.match(r"[A-Za-z0-9._:-]{1,80}\Z", op_id)):
+        op_id = f"unreadable:{sha256}"
+    if not (isinstance(seq, int) and not isinstance(seq, bool) and 1 <= seq <= _MAX_INT):
+        seq = None
+    return Read(op_id, seq, body, sha256, reason="bad_payload", errors=tuple(errors))
+
+
+_OP_ID = re.compile(rb'"op_id"\s*:\s*"([A-Za-z0-9._:-]{1,80})"')
+_SEQ = re.compile(rb'"seq"\s*:\s*(\d{1,15})\b')
+
+
+def _digest(value: Any, raw: bytes) -> str:
+    """SHA-256 over the canonical form, so that a client that writes the same operation anew is not taken for another."""
+    try:
+        raw = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except (TypeError, orjson.JSONEncodeError, RecursionError):
+        pass  # numbers beyond 64 bits and the like: the bytes themselves must do
+    return hashlib.sha256(raw).hexdigest()
+
+
+def _nul(value: Any, path: str) -> str | None:
+    """The JSON pointer of the first string with a NUL, or None."""
+    if isinstance(value, str):
+        return path if "\0" in value else None
+    pairs: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in pairs:
+        if isinstance(key, str) and "\0" in key:
+            return path
+        if (found := _nul(item, f"{path}/{key}")) is not None:
+            return found
+    return None
