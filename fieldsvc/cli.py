@@ -6,7 +6,6 @@ import signal
 import threading
 from dataclasses import replace
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -108,14 +107,12 @@ def openapi(check: bool, file: Path) -> None:
     click.echo(f"{file}: as the code says")
 
 
-def attach_commands() -> None:
-    """Attach the commands of other modules: each has an ``attach(main)``."""
-    for name in ("fieldsvc.commands", "fieldsvc.demo.command"):
-        if find_spec(name) is not None:
-            import_module(name).attach(main)
-
-
-attach_commands()
+for _module in ("fieldsvc.commands", "fieldsvc.demo.command"):
+    try:
+        import_module(_module).attach(main)
+    except ModuleNotFoundError as missing:
+        if missing.name is None or not _module.startswith(missing.name):
+            raise
 
 if __name__ == "__main__":
     main()

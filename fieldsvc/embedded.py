@@ -52,7 +52,7 @@ class StartError(RuntimeError):
 
 
 def settle(settings: Settings, data_dir: Path) -> Settings:
-    """``settings`` with everything kept in ``data_dir``: absolute paths, and SQLite unless another database is named."""
+    """``settings`` with everything in ``data_dir``: absolute paths, and SQLite unless another database is named."""
     data_dir = data_dir.resolve()
     url = settings.database_url
     if url == Settings.database_url or url == f"sqlite:///{settings.data_dir.resolve()}/fieldsvc.db":
@@ -391,6 +391,8 @@ class Service:
             child.end(deadline - time.monotonic())
         if "redis" in self._children:
             self._children["redis"].end()
+            if (folder := socket_path(self.settings.data_dir).parent) != self.settings.data_dir:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _take(data_dir: Path) -> IO[str]:
