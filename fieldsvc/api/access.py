@@ -1,0 +1,103 @@
+"""Who may call a view: every route carries one of these decorators, and states it in ``__access__``.
+
+They authenticate by ``Authorization: Bearer``, put the caller into ``g.actor``, and write the OpenAPI security of the
+operation. They stand above whatever reads input, so that a stranger learns nothing from how his input is judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import structlog
+from flask import g, request
+
+from fieldsvc.api.frame import document, refuse_query, takes_query
+from fieldsvc.base.clock import utc_now
+from fieldsvc.base.db import reading
+from fieldsvc.base.errors import FieldsvcError, Forbidden
+from fieldsvc.people.actors import ADMIN, ROLES, Actor, device_actor, staff_actor
+
+View = Callable[..., Any]
+
+READERS = ROLES
+"""Every member of staff."""
+DISPATCHERS = ("dispatcher", "supervisor")
+SUPERVISORS = ("supervisor",)
+ADMINS = ("admin",)
+
+
+def staff(*roles: str) -> Callable[[View], View]:
+    """Only staff with one of ``roles`` (none given: any role) and admins.
+
+    Which territories they may see or change is judged where the thing is read, by ``Actor.sees``.
+    """
+    unknown = set(roles) - set(ROLES)
+    if unknown:
+        raise ValueError(f"no such roles: {sorted(unknown)}")
+    allowed = frozenset(roles or ROLES) | {ADMIN}
+    who = "any staff" if allowed == set(ROLES) else ", ".join(role for role in ROLES if role in allowed)
+
+    def authenticate() -> Actor:
+        actor = _bearer(_staff)
+        if actor.role not in allowed:
+            raise Forbidden(f"this needs the role {who}; yours is {actor.role}")
+        return actor
+
+    return _decorator("staff: " + who, authenticate, [{"staffToken": []}], ["unauthenticated", "forbidden"])
+
+
+def device() -> Callable[[View], View]:
+    """Only an enrolled device that has not been revoked."""
+    return _decorator(
+        "device", lambda: _bearer(device_actor), [{"deviceToken": []}], ["unauthenticated", "device-revoked"]
+    )
+
+
+def public(reason: str) -> Callable[[View], View]:
+    """Anybody. ``reason`` says why that is right."""
+    return _decorator("public: " + reason, None, [], [])
+
+
+def _decorator(
+    statement: str, authenticate: Callable[[], Actor] | None, security: list[Any], codes: list[str]
+) -> Callable[[View], View]:
+    def decorate(view: View) -> View:
+        with_query = takes_query(view)
+
+        @wraps(view)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            if authenticate is not None:
+                g.actor = authenticate()
+                structlog.contextvars.bind_contextvars(actor=g.actor.id)
+            if not with_query:
+                refuse_query()
+            return view(*args, **kwargs)
+
+        wrapper.__access__ = statement  # type: ignore[attr-defined]
+        return document(wrapper, errors=codes, security=security, access=statement)
+
+    return decorate
+
+
+def actor() -> Actor:
+    """The caller of this request."""
+    found: Actor = g.actor
+    return found
+
+
+def _staff(token: str) -> Actor | None:
+    return staff_actor(token, utc_now())
+
+
+def _bearer(find: Callable[[str], Actor | None]) -> Actor:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token:
+        raise FieldsvcError("unauthenticated", "send Authorization: Bearer <token>")
+    with reading():
+        found = find(token) if len(token) <= 200 else None
+    if found is None:
+        raise FieldsvcError("unauthenticated", "this token is unknown, expired or revoked", invalid_token=True)
+    return found
