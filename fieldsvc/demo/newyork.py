@@ -69,8 +69,8 @@ _CREWS = (
     # code, name, districts, district of the base, skills
     ("MN-1", "Manhattan South", (101, 102, 103), 103, ("repair",)),
     ("MN-2", "Manhattan Midtown", (104, 105, 106), 105, ("repair", "meter_change")),
-    ("MN-3", "Manhattan inspection", (101, 102, 103, 104, 105, 106, 107, 108), 104, ("safety_inspection",)),
-    ("MN-4", "Manhattan meters", (102, 104, 105, 106, 107, 108), 106, ("meter_change", "safety_inspection")),
+    ("MN-3", "Midtown inspection", (101, 102, 103, 104, 105, 106, 107, 108), 104, ("safety_inspection",)),
+    ("MN-4", "Midtown meters", (102, 104, 105, 106, 107, 108), 106, ("meter_change", "safety_inspection")),
     ("MN-5", "Manhattan North", (107, 108, 109, 110, 111, 112), 110, ("repair",)),
     ("BX-1", "Bronx South", (201, 202, 203, 204, 205, 206), 203, ("repair",)),
     ("BX-2", "Bronx North", (207, 208, 209, 210, 211, 212), 211, ("repair",)),
@@ -328,7 +328,7 @@ def _crews(districts: dict[str, Any], day: date) -> list[dict[str, Any]]:
         crews.append(
             {
                 "code": code,
-                "name": f"{name} crew",
+                "name": name,
                 "name_local": "",
                 "skills": list(skills),
                 "territory_codes": [str(district) for district in home],
