@@ -1,5 +1,5 @@
-"""Production entry for a WSGI server: ``gunicorn --worker-class gthread --threads 8 wsgi:app``."""
+"""Production entry from a checkout: ``gunicorn --worker-class gthread --threads 8 wsgi:app``."""
 
-from fieldsvc.app import create_app
+from fieldsvc.wsgi import app
 
-app = create_app()
+__all__ = ["app"]

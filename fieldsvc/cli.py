@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from fieldsvc import __version__
+from fieldsvc import __version__, logs
 from fieldsvc.config import BadSetting, Settings
 
 
@@ -32,6 +32,7 @@ def load_settings(data_dir: Path | None = None) -> Settings:
 
     try:
         settings = Settings.from_env()
+        logs.configure(settings)
         return settle(settings, data_dir or settings.data_dir)
     except BadSetting as error:
         raise click.ClickException(str(error)) from None
@@ -89,10 +90,10 @@ def openapi(check: bool, file: Path) -> None:
     """Write the API's description (OpenAPI 3.1) to FILE."""
     import difflib
 
+    from fieldsvc.api import openapi_yaml
     from fieldsvc.app import create_app
-    from fieldsvc.openapi import document_text
 
-    text = document_text(create_app(replace(Settings(), database_url="sqlite://")))
+    text = openapi_yaml(create_app(replace(Settings(), database_url="sqlite://")))
     if not check:
         file.write_text(text, encoding="utf-8")
         click.echo(f"{file}: written")

@@ -331,7 +331,7 @@ class Service:
         options = f"--worker-class gthread --workers {self._web} --threads 8 --keep-alive 30"
         options += " --timeout 120 --graceful-timeout 15 --no-control-socket --log-level warning"
         command = [sys.executable, "-m", "gunicorn", *options.split()]
-        self._child("web", [*command, "--bind", f"fd://{fd}", "fieldsvc.app:create_app()"], (fd,)).start()
+        self._child("web", [*command, "--bind", f"fd://{fd}", "fieldsvc.wsgi:app"], (fd,)).start()
         for number in range(1, self._workers + 1):
             # The first worker never takes a plan, so that reconciling goes on while one is made.
             queues = "sync" if number == 1 and self._workers > 1 else "sync,plan"

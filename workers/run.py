@@ -6,7 +6,6 @@ waits for it. SIGTERM and SIGINT finish the task at hand, then end.
 
 from __future__ import annotations
 
-import logging
 import signal
 import sys
 import threading
@@ -22,6 +21,7 @@ from rq import Queue, SimpleWorker
 from rq.exceptions import StopRequested
 from rq.serializers import JSONSerializer
 
+from fieldsvc import logs
 from fieldsvc.config import BadSetting, Settings
 from fieldsvc.queue import QUEUES, queue_name, ring
 from workers import runtime
@@ -102,10 +102,10 @@ def main(queues: str, burst: bool, periodic: bool) -> None:
         settings = Settings.from_env()
         if not settings.redis_url:
             raise BadSetting("REDIS_URL must be set: workers wait at Redis for their tasks")
+        logs.configure(settings)
         app = runtime.application()
     except BadSetting as error:
         raise click.ClickException(str(error)) from None
-    logging.getLogger("rq.worker").setLevel(logging.WARNING)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     stop = threading.Event()
     if periodic:

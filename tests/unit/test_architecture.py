@@ -22,7 +22,6 @@ from tools import errors_page
 from workers import tasks
 
 ROOT = Path(__file__).resolve().parents[2]
-ROLES = {"dispatcher", "supervisor", "auditor", "admin"}
 
 
 @cache
@@ -164,19 +163,15 @@ def app() -> Flask:
 
 
 def test_every_route_says_who_may_call_it(app: Flask) -> None:
-    silent, wrong = [], []
+    statement = re.compile(r"staff: (any staff|[a-z, ]+)|device|public: .{10,}")
+    silent = []
     for rule in app.url_map.iter_rules():
         view = app.view_functions[rule.endpoint]
         for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
-            view_class = getattr(view, "view_class", None)
-            handler = getattr(view_class, method.lower(), view) if view_class else view
-            access = getattr(handler, "__access__", None) or getattr(view, "__access__", None)
-            if access is None:
+            handler = getattr(getattr(view, "view_class", None), method.lower(), view)
+            if not statement.fullmatch(getattr(handler, "__access__", "")):
                 silent.append(f"{method} {rule.rule}")
-            elif getattr(access, "kind", None) == "staff" and not set(access.roles) <= ROLES:
-                wrong.append(f"{method} {rule.rule}: {access.roles}")
     assert silent == [], "decorate with staff(...), device() or public(reason)"
-    assert wrong == []
 
 
 def test_every_error_code_is_documented_with_its_status() -> None:

@@ -1,0 +1,11 @@
+"""The web server's process: ``gunicorn fieldsvc.wsgi:app``."""
+
+from __future__ import annotations
+
+from fieldsvc import logs
+from fieldsvc.app import create_app
+from fieldsvc.config import Settings
+
+_settings = Settings.from_env()
+logs.configure(_settings)
+app = create_app(_settings)
