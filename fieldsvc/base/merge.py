@@ -1,7 +1,7 @@
 """Three-way merge of one device's edit with what is on record, field by field, by policy. Pure.
 
-For every field there are three values: ``base`` (what the device saw: ``was``), ``device`` (what it set) and ``record`` (what
-is there now). A field is in overlap when the record no longer holds what the device saw. Equal values are never a
+For every field there are three values: ``base`` (what the device saw: ``was``), ``device`` (what it set) and ``record``
+(what is there now). A field is in overlap when the record no longer holds what the device saw. Equal values are never a
 conflict. The merge is of one operation: when one field must be reviewed or refused, nothing of it is stored.
 
 Policies:
@@ -164,7 +164,7 @@ def _combine(field: _Field) -> tuple[Any] | None:
         present = field.device if field.record is None else field.record
         return (present,)
     device, record = _ordinal(field.device), _ordinal(field.record)
-    if device is None or record is None or type(device) is not type(record):
+    if device is None or record is None or device[0] != record[0]:
         return None
     larger = device > record
     return (field.device if larger == (field.policy == "max") else field.record,)
@@ -202,15 +202,15 @@ def _without(values: list[Any], others: list[Any]) -> list[Any]:
     return kept
 
 
-def _ordinal(value: Any) -> Decimal | str | None:
-    """Something of an order: a number (also one in text), or text such as an RFC 3339 time in UTC."""
+def _ordinal(value: Any) -> tuple[str, Any] | None:
+    """Something of an order, with what it is: a number (also one in text), or text such as an RFC 3339 time in UTC."""
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         return None
     try:
         number = Decimal(str(value))
     except InvalidOperation:
-        return value if isinstance(value, str) else None
-    return number if number.is_finite() else None
+        return ("text", value)
+    return ("number", number) if number.is_finite() else None
 
 
 def same(one: Any, other: Any) -> bool:

@@ -1,0 +1,171 @@
+"""What the rule packs answer: one question per method, each answer with its source and edition."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+
+class RuleError(ValueError):
+    """A pack that cannot be used; the message names file, entry and fault."""
+
+
+class NoRule(LookupError):
+    """Nothing on file answers the question for that date; the message repeats the question."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleAnswer:
+    """One answer: the value, and what makes it checkable later."""
+
+    value: Any
+    source: str
+    effective_from: date
+    edition: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a pack. ``keys`` are what it is asked by, in the pack's own order of names."""
+
+    keys: Mapping[str, str]
+    value: Any
+    source: str
+    effective_from: date
+    edition: str
+    where: str
+
+    def answer(self) -> RuleAnswer:
+        return RuleAnswer(self.value, self.source, self.effective_from, self.edition)
+
+
+_KV = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(k?v)?\s*\Z", re.IGNORECASE)
+
+
+def kilovolts(voltage: str | float | int | None) -> float | None:
+    """A voltage level in kV: ``"10 kV"``, ``"10"`` and 10 are ten, ``"220V"`` is 0.22; None when unreadable."""
+    if isinstance(voltage, (int, float)):
+        return float(voltage)
+    match = _KV.match(voltage or "")
+    if not match:
+        return None
+    return float(match[1]) / (1000 if (match[2] or "").lower() == "v" else 1)
+
+
+def _checklist(entry: Entry) -> RuleAnswer:
+    return RuleAnswer({**entry.value, "kind": entry.keys["kind"]}, entry.source, entry.effective_from, entry.edition)
+
+
+class RuleBook:
+    """All packs, asked by question. ``on`` is the date the question is about, not today.
+
+    Every answer is a :class:`RuleAnswer`. Where no entry was in force on that date, :class:`NoRule` is raised.
+    """
+
+    def __init__(self, entries: Mapping[str, Iterable[Entry]]) -> None:
+        self._entries: dict[str, tuple[Entry, ...]] = {
+            pack: tuple(sorted(found, key=lambda entry: entry.effective_from)) for pack, found in entries.items()
+        }
+
+    def _in_force(self, pack: str, on: date, **keys: str) -> list[Entry]:
+        """The newest edition on that date for every distinct set of keys that agrees with ``keys``."""
+        newest: dict[tuple[tuple[str, str], ...], Entry] = {}
+        for entry in self._entries.get(pack, ()):
+            if entry.effective_from <= on and all(entry.keys.get(name) == want for name, want in keys.items()):
+                newest[tuple(sorted(entry.keys.items()))] = entry
+        return list(newest.values())
+
+    def _one(self, pack: str, on: date, **keys: str) -> RuleAnswer:
+        found = self._in_force(pack, on, **keys)
+        if not found:
+            asked = ", ".join(f"{name} {value}" for name, value in keys.items())
+            raise NoRule(f"no rule in {pack} for {asked} on {on.isoformat()}")
+        return found[0].answer()
+
+    def promises(self, on: date, site_class: str) -> dict[str, RuleAnswer]:
+        """What is promised for places of ``site_class``: name of the promise → answer.
+
+        The name ends in the unit of the value: ``arrival_minutes``, ``restoration_minutes``,
+        ``dispute_answer_working_days``, ``new_supply_visit_days``, ``reconnection_days``.
+        """
+        everywhere = self._in_force("promises", on, site_class="*")
+        here = self._in_force("promises", on, site_class=site_class)
+        return {entry.keys["promise"]: entry.answer() for entry in (*everywhere, *here)}
+
+    def policy(self, entity: str, field: str, on: date) -> RuleAnswer:
+        """The merge policy for a field of ``entity``; a field without an entry of its own gets the entity's ``*``."""
+        try:
+            return self._one("policies", on, entity=entity, field=field)
+        except NoRule:
+            return self._one("policies", on, entity=entity, field="*")
+
+    def policies(self, entity: str, on: date) -> dict[str, str]:
+        """Field → policy for an entity, as ``base.merge`` takes it; ``"*"`` is for every other field."""
+        return {entry.keys["field"]: entry.value for entry in self._in_force("policies", on, entity=entity)}
+
+    def cycle_months(
+        self, importance: str, voltage: str | float | int | None, customer_class: str, on: date
+    ) -> RuleAnswer:
+        """Months between safety inspections: the strictest of the entries that apply.
+
+        An entry applies when each condition it states (importance grade, least voltage in kV, customer class) holds.
+        """
+        kv = kilovolts(voltage)
+
+        def applies(entry: Entry) -> bool:
+            least = entry.keys["min_kv"]
+            return (
+                entry.keys["importance"] in ("*", importance)
+                and entry.keys["customer_class"] in ("*", customer_class)
+                and (least == "*" or (kv is not None and kv >= float(least)))
+            )
+
+        found = [entry for entry in self._in_force("cycles", on) if applies(entry)]
+        if not found:
+            raise NoRule(f"no rule in cycles for {importance}, {voltage}, {customer_class} on {on.isoformat()}")
+        return min(found, key=lambda entry: int(entry.value)).answer()
+
+    def defect_deadline_days(self, scheme: str, grade: str, on: date) -> RuleAnswer:
+        """Days in which a defect must be put right. Schemes: ``grid`` and ``customer``, each with its grades."""
+        return self._one("defects", on, scheme=scheme, grade=grade)
+
+    def grades(self, scheme: str, on: date) -> tuple[str, ...]:
+        """The grades of a defect scheme, the gravest (shortest deadline) first."""
+        found = sorted(self._in_force("defects", on, scheme=scheme), key=lambda entry: int(entry.value))
+        return tuple(entry.keys["grade"] for entry in found)
+
+    def tolerance(self, name: str, on: date) -> RuleAnswer:
+        """A limit by name. Values are decimal strings or whole numbers; the name ends in the unit."""
+        return self._one("tolerances", on, name=name)
+
+    def service(self, kind: str, on: date) -> RuleAnswer:
+        """``{"minutes": planned time on site, "skill": name}`` for a job kind."""
+        return self._one("service", on, kind=kind)
+
+    def speed_kmh(self, site_class: str, on: date) -> RuleAnswer:
+        """Driving speed for planning, in km/h over the geodesic distance times the road factor."""
+        return self._one("speeds", on, site_class=site_class)
+
+    def checklist(self, kind: str, on: date) -> RuleAnswer:
+        """The checklist of a job kind in force on that date; ``value`` is
+        ``{name, version, kind, title, title_zh, stages: [{code, title, title_zh, items: [{code, title, title_zh,
+        point: H|W|S|R, grade_scheme, grade}]}]}``. ``grade_scheme`` and ``grade`` may be missing.
+        """
+        found = self._in_force("checklists", on, kind=kind)
+        if not found:
+            raise NoRule(f"no rule in checklists for kind {kind} on {on.isoformat()}")
+        return _checklist(found[0])
+
+    def checklist_version(self, name: str, version: int) -> RuleAnswer:
+        """One version of a checklist by its name, whenever it was in force: old records are judged by their own."""
+        for entry in self._entries.get("checklists", ()):
+            if entry.value["name"] == name and entry.value["version"] == version:
+                return _checklist(entry)
+        raise NoRule(f"no checklist {name} version {version}")
+
+    def checklists(self) -> tuple[RuleAnswer, ...]:
+        """Every version of every checklist, oldest first."""
+        return tuple(_checklist(entry) for entry in self._entries.get("checklists", ()))
