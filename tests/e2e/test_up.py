@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import socket
 import stat
-import subprocess
-import sys
 import threading
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,89 +16,7 @@ from redis import Redis
 from fieldsvc.config import Settings
 from fieldsvc.embedded import Service, StartError, settle, socket_path
 from fieldsvc.schema import is_current
-
-READY = re.compile(r"ready at (http://\S+)")
-_pause = threading.Event()
-
-
-def get(url: str) -> int:
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        return int(answer.status)
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
-    for _ in range(int(seconds / 0.05)):
-        if condition():
-            return
-        _pause.wait(0.05)
-    raise AssertionError(f"did not come true within {seconds} s")
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process runs (a zombie nobody has waited for does not)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def descendants(pid: int) -> set[int]:
-    children = {
-        int(child) for child in Path(f"/proc/{pid}/task").glob("*/children") for child in child.read_text().split()
-    }
-    return children.union(*(descendants(child) for child in children)) if children else set()
-
-
-class Up:
-    """One `fieldsvc up` in a folder of its own, with what it prints."""
-
-    def __init__(self, folder: Path, *options: str, env: dict[str, str] | None = None) -> None:
-        clean = {
-            key: value
-            for key, value in os.environ.items()
-            if not key.startswith(("FIELDSVC_", "DATABASE_URL", "REDIS_"))
-        }
-        command = [sys.executable, "-m", "fieldsvc.cli", "up", *options]
-        self.lines: list[str] = []
-        self.process = subprocess.Popen(
-            command, cwd=folder, env={**clean, "PYTHONUNBUFFERED": "1", **(env or {})},
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-        )  # fmt: skip
-        self.reader = threading.Thread(target=self._read)
-        self.reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.append(line.rstrip())
-
-    @property
-    def output(self) -> str:
-        return "\n".join(self.lines)
-
-    def url(self) -> str:
-        wait_for(lambda: READY.search(self.output) is not None or self.process.poll() is not None, 60)
-        found = READY.search(self.output)
-        assert found, self.output
-        return found.group(1)
-
-    def end(self, sig: int = signal.SIGTERM) -> int:
-        if self.process.poll() is None:
-            self.process.send_signal(sig)
-        status = self.process.wait(40)
-        self.reader.join(10)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        return status
-
-
-@contextmanager
-def up(folder: Path, *options: str, env: dict[str, str] | None = None) -> Iterator[Up]:
-    run = Up(folder, *options, env=env)
-    try:
-        yield run
-    finally:
-        run.end()
+from tests.processes import descendants, get, is_running, up, wait_for
 
 
 def test_up_in_an_empty_folder_serves_and_ends_clean_on_ctrl_c(tmp_path: Path) -> None:
