@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from flask import current_app
+
 from fieldsvc.base.db import transaction
+from fieldsvc.config import Settings
 from fieldsvc.queue import ring
 from fieldsvc.sync import reconcile as reconciling
 from fieldsvc.sync import sweep as sweeping
@@ -15,7 +18,11 @@ from workers.runtime import task
 @task(transactional=False)
 def reconcile(install_id: str, *, now: datetime) -> int:
     """Decide what one install has sent; each batch is a transaction of its own, failures are kept per operation."""
-    return reconciling.drain(install_id, now)
+    settings: Settings = current_app.extensions["fieldsvc.settings"]
+    done = reconciling.drain(install_id, now, settings.reconcile_attempts)
+    for released in done.released:
+        ring("reconcile", released)
+    return done.decided
 
 
 @task(transactional=False)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,6 +19,7 @@ from limits import RateLimitItem, parse
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter, RateLimiter
 
+from fieldsvc.base.clock import utc_now
 from fieldsvc.base.errors import FieldsvcError
 from fieldsvc.config import Settings
 
@@ -56,7 +56,7 @@ class Attempts:
     def _count(self, limiter: RateLimiter, key: tuple[str, str, str], add: bool) -> int | None:
         if limiter.hit(self.limit, *key) if add else limiter.test(self.limit, *key):
             return None
-        return max(1, int(limiter.get_window_stats(self.limit, *key).reset_time - time.time()) + 1)
+        return max(1, int(limiter.get_window_stats(self.limit, *key).reset_time - utc_now().timestamp()) + 1)
 
 
 def init_app(app: Flask, settings: Settings) -> None:

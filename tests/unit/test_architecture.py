@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
+from inspect import isfunction
 from pathlib import Path
 
 import pytest
@@ -138,11 +139,11 @@ def test_tests_do_not_sleep_and_patch_nothing_of_ours() -> None:
 def test_files_and_functions_stay_short_enough_to_read(folder: str) -> None:
     too_long = []
     for path, tree in modules(folder).items():
+        if path.startswith("migrations/versions/"):
+            continue
         lines = (ROOT / path).read_text(encoding="utf-8").count("\n")
         if lines > 600:
             too_long.append(f"{path}: {lines} lines")
-        if path.startswith("migrations/versions/"):
-            continue
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 length = (node.end_lineno or node.lineno) - node.lineno
@@ -189,7 +190,7 @@ def test_every_error_code_raised_is_on_the_list() -> None:
 
 
 def test_every_task_that_is_rung_for_exists() -> None:
-    there = {name for name, value in vars(tasks).items() if getattr(value, "is_task", False)}
+    there = {name for name, value in vars(tasks).items() if isfunction(value) and "is_task" in vars(value)}
     assert set(QUEUE_OF) == there
     rung = {
         node.args[0].value  # type: ignore[attr-defined]
