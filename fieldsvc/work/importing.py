@@ -25,8 +25,8 @@ from fieldsvc.work.models import CommitmentClock, Job
 
 BATCH = 500
 COLUMNS = (
-    "external_key kind priority title description customer_number usage_point_number lon lat address due_at window_start "
-    "window_end reported_at closed_at hazards access_note contact_phone"
+    "external_key kind priority title description customer_number usage_point_number lon lat address due_at "
+    "window_start window_end reported_at closed_at hazards access_note contact_phone"
 ).split()
 
 

@@ -21,6 +21,7 @@ from fieldsvc.base.errors import Conflict, FieldsvcError, Forbidden, Invalid, No
 from fieldsvc.base.plain import plain
 from fieldsvc.geo.territories import Located
 from fieldsvc.history.record import Source, record
+from fieldsvc.kinds.base import Kind
 from fieldsvc.people import territories
 from fieldsvc.people.models import Crew, Territory
 from fieldsvc.records.models import Customer, ServiceLocation, UsagePoint
@@ -198,7 +199,7 @@ def drafted(new: NewJob, place: Place, number: str, now: datetime) -> Draft:
     return Draft(row, clocks)
 
 
-def known_kind(name: str) -> kinds.Kind:
+def known_kind(name: str) -> Kind:
     """The kind of that name; :raises Invalid: there is none."""
     try:
         return kinds.get(name)
@@ -206,7 +207,7 @@ def known_kind(name: str) -> kinds.Kind:
         raise Invalid.field("kind", f"must be one of {', '.join(sorted(kinds.discover()))}") from None
 
 
-def planned_minutes(kind: kinds.Kind, now: datetime) -> int:
+def planned_minutes(kind: Kind, now: datetime) -> int:
     """Minutes on site to plan with: by the rule pack in force, else as the kind says."""
     try:
         return int(rules.load().service(kind.name, now.date()).value["minutes"])
@@ -214,7 +215,7 @@ def planned_minutes(kind: kinds.Kind, now: datetime) -> int:
         return kind.service_minutes
 
 
-def skill_for(kind: kinds.Kind, now: datetime) -> str:
+def skill_for(kind: Kind, now: datetime) -> str:
     """The skill a crew needs for the kind: by the rule pack in force, else as the kind says."""
     try:
         return str(rules.load().service(kind.name, now.date()).value["skill"])
