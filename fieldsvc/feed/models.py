@@ -13,7 +13,7 @@ from fieldsvc.base.db import Base
 
 
 class SyncCounter(Base):
-    """The last sequence number given out in a scope. Bumped as the last statement but the feed rows of a transaction."""
+    """The last sequence number given out in a scope; only the feed rows themselves are written after it."""
 
     __tablename__ = "sync_counter"
 
@@ -51,7 +51,7 @@ class SyncDoc(Base):
 
 
 class SyncEpoch(Base):
-    """The life of this feed. A checkpoint of another epoch (a restored or exchanged database) is answered with ``reset``."""
+    """The life of this feed. A checkpoint of another epoch (another database) is answered with ``reset``."""
 
     __tablename__ = "sync_epoch"
 

@@ -1,7 +1,7 @@
 """Write to the feed: collect what changed during a transaction, give it its places at the very end.
 
-The counters are bumped last and in sorted order, so that a counter's row lock is held only from here to the commit
-and two transactions can never wait for each other. A reader that has seen ``n`` has therefore seen every row up to ``n``.
+The counters are bumped last and in sorted order: a counter's row lock is held only from here to the commit, and two
+transactions can never wait for each other. A reader that has seen ``n`` has therefore seen every row up to ``n``.
 """
 
 from __future__ import annotations
@@ -138,7 +138,10 @@ _BUMP = text(
 )
 
 # On PostgreSQL one JSON parameter carries all rows: one statement, whatever their number.
-_FEED_SET = "ON CONFLICT (scope, entity, entity_id) DO UPDATE SET seq = excluded.seq, rev = excluded.rev, op = excluded.op, reason = excluded.reason"
+_FEED_SET = (
+    "ON CONFLICT (scope, entity, entity_id) DO UPDATE "
+    "SET seq = excluded.seq, rev = excluded.rev, op = excluded.op, reason = excluded.reason"
+)
 _FEED_UPSERT = text(
     "INSERT INTO sync_feed (scope, seq, entity, entity_id, rev, op, reason) "
     "SELECT scope, seq, entity, entity_id, rev, op, reason FROM jsonb_to_recordset(CAST(:rows AS jsonb)) "
@@ -148,7 +151,10 @@ _FEED_UPSERT_SQLITE = text(
     "INSERT INTO sync_feed (scope, seq, entity, entity_id, rev, op, reason) "
     "VALUES (:scope, :seq, :entity, :entity_id, :rev, :op, :reason) " + _FEED_SET
 )
-_DOC_SET = "ON CONFLICT (entity, entity_id) DO UPDATE SET rev = excluded.rev, body = excluded.body WHERE sync_doc.rev <= excluded.rev"
+_DOC_SET = (
+    "ON CONFLICT (entity, entity_id) DO UPDATE SET rev = excluded.rev, body = excluded.body "
+    "WHERE sync_doc.rev <= excluded.rev"
+)
 _DOC_UPSERT = text(
     "INSERT INTO sync_doc (entity, entity_id, rev, body) SELECT entity, entity_id, rev, body "
     "FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(entity text, entity_id text, rev bigint, body text) " + _DOC_SET

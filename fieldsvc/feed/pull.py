@@ -1,7 +1,7 @@
 """Read the feed: everything after a checkpoint, in the order of each scope, with the documents as they are now.
 
-The counters are read first, in one statement: whatever commits after that is left for the next pull. A transaction's rows
-in several scopes therefore show together once a reader has caught up, and nothing between can be missed.
+The counters are read first, in one statement: whatever commits after that is left for the next pull. The rows of one
+transaction in several scopes therefore show together once a reader has caught up, and nothing between can be missed.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def page(scopes: Sequence[str], checkpoint: str | None, limit: int, secret: str)
             return Page([], str(empty), has_more=True, reset=True)
         seen = told["n"]
     ends = dict(
-        db.session.execute(select(SyncCounter.scope, SyncCounter.n).where(SyncCounter.scope.in_(list(scopes)))).tuples().all()
+        db.session.execute(select(SyncCounter.scope, SyncCounter.n).where(SyncCounter.scope.in_(list(scopes))))
+        .tuples()
+        .all()
     )
     changes: list[bytes] = []
     has_more = False

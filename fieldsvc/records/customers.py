@@ -38,7 +38,8 @@ def apply(
     customer.rev += 1
     for name, value in changed.items():
         setattr(customer, name, value)
-    customer.field_revs = {**customer.field_revs, **{name: [customer.rev, source.mark] for name in changed}}
+    made = [customer.rev, source.mark, plain(source.at)]
+    customer.field_revs = {**customer.field_revs, **dict.fromkeys(changed, made)}
     record(
         source,
         action,

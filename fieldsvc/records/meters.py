@@ -1,8 +1,7 @@
 """Meters: what is installed where, exchanging one for another, readings and seals.
 
 A swap is one act: the old installation ends at the moment the new one begins, and the readings of both ends are posted
-with it. One meter is at one usage point at a time; the database's unique indexes hold that even when two crews are wrong
-at once.
+with it. One meter is at one usage point at a time; unique indexes hold that even when two crews are wrong at once.
 """
 
 from __future__ import annotations
@@ -91,7 +90,8 @@ def register_meter(source: Source, asset_no: str, digits: int, **context: Any) -
 def exchange(source: Source, usage_point: UsagePoint, act: ExchangeMeter, context: Mapping[str, Any]) -> None:
     """Take the old meter off and put the new one on, with the readings of both ends.
 
-    ``context`` names the job, customer and territory for history. The decision has been made: this does not judge again.
+    ``context`` names the job, customer and territory for history. The decision has been made: this does not judge
+    again.
     """
     old = installed_at(usage_point.id, hold=True)
     assert old is not None and old.meter.asset_no == act.old_asset_no, "decided on another meter than is installed"

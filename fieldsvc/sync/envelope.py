@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -128,7 +129,8 @@ _AT = re.compile(r"^(.*) - at `\$\.?(.*)`$", re.DOTALL)
 def read_push(data: bytes) -> Push:
     """The push around its operations.
 
-    An operation with text that no JSON reader takes (half a surrogate pair, a thousand brackets) must not bounce the ones
+    An operation with text that no JSON reader takes (half a surrogate pair, a thousand brackets) must not bounce the
+    ones
     beside it, so when the whole cannot be read, the operations are cut out unread and judged one by one.
 
     :raises msgspec.ValidationError: a member is wrong; :func:`fault` names it.
@@ -218,7 +220,9 @@ def read(raw: bytes, op_bytes: int) -> Read:
 
 
 def _unreadable(raw: bytes, body: str, value: Any, errors: list[dict[str, str]], sha256: str | None = None) -> Read:
-    """Keep whatever identifies the operation, so that its sender can be told; without an id its digest serves as one."""
+    """Keep whatever identifies the operation, so that its sender can be told; without an id its digest serves as
+    one.
+    """
     sha256 = sha256 or hashlib.sha256(raw).hexdigest()
     op_id = seq = None
     if isinstance(value, dict):
@@ -239,11 +243,11 @@ _SEQ = re.compile(rb'"seq"\s*:\s*(\d{1,15})\b')
 
 
 def _digest(value: Any, raw: bytes) -> str:
-    """SHA-256 over the canonical form, so that a client that writes the same operation anew is not taken for another."""
-    try:
+    """SHA-256 over the canonical form, so that a client that writes the same operation anew is not taken for
+    another.
+    """
+    with suppress(TypeError, RecursionError):  # numbers beyond 64 bits and the like: the bytes themselves must do
         raw = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-    except (TypeError, orjson.JSONEncodeError, RecursionError):
-        pass  # numbers beyond 64 bits and the like: the bytes themselves must do
     return hashlib.sha256(raw).hexdigest()
 
 

@@ -21,7 +21,9 @@ from fieldsvc.sync import outcomes
 from fieldsvc.sync.envelope import Clock, Push, Read, read
 from fieldsvc.sync.models import InboxOperation, Install, OperationDependency
 
-TERMINAL = frozenset({"applied", "merged", "applied_conflict", "parked", "superseded", "rejected", "forced", "resolved"})
+TERMINAL = frozenset(
+    {"applied", "merged", "applied_conflict", "parked", "superseded", "rejected", "forced", "resolved"}
+)
 """Outcomes that end an operation's way; ``parked`` ends it for the device, a dispatcher's decision may follow."""
 
 
@@ -51,7 +53,9 @@ def push(sender: Sender, message: Push, clock: Clock, settings: Settings, source
     """
     if len(message.ops) > settings.push_ops:
         raise FieldsvcError(
-            "too-large", f"{len(message.ops)} operations; a push has at most {settings.push_ops}", limit=settings.push_ops
+            "too-large",
+            f"{len(message.ops)} operations; a push has at most {settings.push_ops}",
+            limit=settings.push_ops,
         )
     if message.install_id != sender.install_id:
         raise Invalid.field("/install_id", "is not the install this token was given to")
@@ -88,11 +92,17 @@ def push(sender: Sender, message: Push, clock: Clock, settings: Settings, source
 def lock_install(sender: Sender) -> Install:
     """The install's row, held until the transaction ends; made on its first push."""
     db.session.execute(
-        text("INSERT INTO install (install_id, device_id, next_seq) VALUES (:i, :d, 1) ON CONFLICT (install_id) DO NOTHING"),
+        text(
+            "INSERT INTO install (install_id, device_id, next_seq) VALUES (:i, :d, 1) "
+            "ON CONFLICT (install_id) DO NOTHING"
+        ),
         {"i": sender.install_id, "d": sender.device_id},
     )
     return db.session.scalars(
-        select(Install).where(Install.install_id == sender.install_id).with_for_update().execution_options(populate_existing=True)
+        select(Install)
+        .where(Install.install_id == sender.install_id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
     ).one()
 
 
@@ -144,7 +154,9 @@ def _place(install: Install, items: Sequence[Read]) -> dict[str, Place]:
 
 
 def _missing(install: Install, items: Sequence[Read]) -> dict[str, list[str]]:
-    """op id -> those of its ``depends_on`` that are not terminal and do not come before it from the same install anyway."""
+    """op id -> those of its ``depends_on`` that are not terminal and do not come before it from the same install
+    anyway.
+    """
     wanted = {dep for item in items if item.op for dep in item.op.depends_on}
     if not wanted:
         return {}
@@ -205,7 +217,9 @@ def release_dependants(op_ids: Sequence[str]) -> list[str]:
     Answers the installs to ring for.
     """
     dependants = list(
-        db.session.scalars(select(OperationDependency.op_id).where(OperationDependency.depends_on.in_(op_ids)).distinct())
+        db.session.scalars(
+            select(OperationDependency.op_id).where(OperationDependency.depends_on.in_(op_ids)).distinct()
+        )
     )
     if not dependants:
         return []

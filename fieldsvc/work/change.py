@@ -49,7 +49,8 @@ def apply(
 ) -> None:
     """Set ``fields`` of ``job`` as one new revision, with one history entry, and show it to its crew.
 
-    Members that are equal already are left out; the revision still grows, because something happened. ``extra`` is added
+    Members that are equal already are left out; the revision still grows, because something happened. ``extra`` is
+    added
     to the entry's ``after`` (what an operation brought that is not a field of the job).
     """
     changed = {name: value for name, value in fields.items() if getattr(job, name) != value}
@@ -59,7 +60,8 @@ def apply(
     for name, value in changed.items():
         setattr(job, name, value)
     if changed:
-        job.field_revs = {**job.field_revs, **{name: [job.rev, source.mark] for name in changed}}
+        made = [job.rev, source.mark, plain(source.at)]
+        job.field_revs = {**job.field_revs, **dict.fromkeys(changed, made)}
     record(
         source,
         action,
@@ -141,9 +143,11 @@ def unassign(source: Source, job: Job, reason: str) -> None:
     _release(source, job, "unassigned", "job.unassigned", "waiting_to_be_scheduled", note=reason)
 
 
-def give_back(source: Source, job: Job, status: str, note: str | None, extra: Mapping[str, Any]) -> None:
+def give_back(
+    source: Source, job: Job, status: str, action: str, fields: Mapping[str, Any], extra: Mapping[str, Any]
+) -> None:
     """A crew sent the job back (``returned``) or could not finish it (``not_done``): it leaves their list."""
-    _release(source, job, status, f"job.{status}", status, note=note, extra=extra)
+    _release(source, job, status, action, status, note=extra.get("note"), fields=fields, extra=extra)
 
 
 def cancel(source: Source, job: Job, note: str) -> None:
@@ -174,24 +178,19 @@ def _release(
     status: str,
     *,
     note: str | None,
+    fields: Mapping[str, Any] | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> None:
     crew_id = job.crew_id
     _end_assignment(job, source.recorded_at, reason)
-    apply(
-        source,
-        job,
-        action,
-        {
-            "crew_id": None,
-            "status": status,
-            "assignment_rev": job.assignment_rev + 1,
-            "planned_start": None,
-            "planned_order": None,
-        },
-        note=note,
-        extra=extra,
-    )
+    released = {
+        "crew_id": None,
+        "status": status,
+        "assignment_rev": job.assignment_rev + 1,
+        "planned_start": None,
+        "planned_order": None,
+    }
+    apply(source, job, action, {**(fields or {}), **released}, note=note, extra=extra)
     if crew_id is not None:
         documents.take_away(job, crew_id, reason)
 

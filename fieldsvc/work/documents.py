@@ -107,7 +107,7 @@ def usage_point_documents(usage_point: UsagePoint) -> list[tuple[str, str, int, 
 
 
 def refresh_surroundings(job: Job) -> None:
-    """Publish a usage point's surroundings again after the records changed: to its crew, and wherever else they are held."""
+    """Publish a usage point's surroundings again after the records changed, to its crew and to all who hold them."""
     if job.usage_point_id is None:
         return
     scopes = [crew_scope(job.crew_id)] if job.crew_id else []
@@ -117,7 +117,9 @@ def refresh_surroundings(job: Job) -> None:
 
 
 def retire(entity: str, ids: list[str]) -> None:
-    """Records that are no longer at their usage point (a meter taken off, a seal removed, a defect closed): tell all holders."""
+    """Tell all holders that records are no longer at their usage point (meter taken off, seal removed, defect
+    closed).
+    """
     for entity_id, scopes in publish.holders(entity, ids).items():
         for scope in scopes:
             publish.leave(scope, entity, entity_id, 0, "removed")

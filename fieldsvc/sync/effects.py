@@ -1,0 +1,134 @@
+"""Apply what a kind decided: each effect goes to the room that owns the record, all in the open transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import select
+
+from fieldsvc.base.db import db
+from fieldsvc.history.record import Source
+from fieldsvc.kinds.base import (
+    AddContact,
+    AddNote,
+    AddReadings,
+    CloseDefect,
+    Effect,
+    ExchangeMeter,
+    FitSeals,
+    OpenDefect,
+    ReachStage,
+    RemoveSeals,
+    SetResult,
+    SetStatus,
+)
+from fieldsvc.records import contacts, defects, meters
+from fieldsvc.records.models import Seal, UsagePoint
+from fieldsvc.work import change, documents
+from fieldsvc.work.models import Job
+
+GIVEN_BACK = ("returned", "not_done")
+
+
+@dataclass
+class _Tally:
+    """What the effects of one operation add up to for the job, and which records the crew's devices must hear of."""
+
+    fields: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+    stages: list[ReachStage] = field(default_factory=list)
+    records: list[Effect] = field(default_factory=list)
+
+
+def apply(source: Source, job: Job, action: str, effects: Sequence[Effect]) -> None:
+    """Apply ``effects`` to ``job`` and the records around it, as one revision of the job."""
+    tally = _Tally()
+    for effect in effects:
+        _sort(effect, tally, job)
+    for stage in tally.stages:
+        change.reach(source, job, stage.clock, stage.at)
+    if tally.records:
+        _write_records(source, job, tally.records)
+    status = tally.fields.get("status")
+    if status in GIVEN_BACK:
+        del tally.fields["status"]
+        change.give_back(source, job, status, action, tally.fields, tally.extra)
+    elif tally.fields or tally.records:
+        if status == "completed":
+            tally.fields["completed_at"] = source.at
+        change.apply(source, job, action, tally.fields, extra=tally.extra)
+
+
+def _sort(effect: Effect, tally: _Tally, job: Job) -> None:
+    if isinstance(effect, SetStatus):
+        tally.fields["status"] = effect.to
+        tally.extra |= {name: value for name, value in (("reason", effect.reason), ("note", effect.note)) if value}
+    elif isinstance(effect, SetResult):
+        tally.fields["result"] = effect.result
+    elif isinstance(effect, AddNote):
+        tally.fields["notes"] = [*tally.fields.get("notes", job.notes), effect.text]
+    elif isinstance(effect, ReachStage):
+        tally.stages.append(effect)
+    else:
+        tally.records.append(effect)
+
+
+def _write_records(source: Source, job: Job, effects: Sequence[Effect]) -> None:
+    context = {
+        "job_id": job.id,
+        "job_kind": job.kind,
+        "customer_id": job.customer_id,
+        "crew_id": job.crew_id,
+        "territory_id": job.territory_id,
+    }
+    usage_point = (
+        db.session.scalar(select(UsagePoint).where(UsagePoint.id == job.usage_point_id).with_for_update())
+        if job.usage_point_id
+        else None
+    )
+    gone: list[tuple[str, list[str]]] = []
+    for effect in effects:
+        if isinstance(effect, OpenDefect):
+            defects.open_defect(source, effect, context, job.usage_point_id)
+        elif isinstance(effect, CloseDefect):
+            if defects.close_defect(source, effect, source.at, context):
+                gone.append(("defect", [effect.defect_id]))
+        elif isinstance(effect, AddContact):
+            if job.customer_id is not None:
+                contacts.add(
+                    source,
+                    job.customer_id,
+                    channel=effect.channel,
+                    subject=effect.subject,
+                    outcome=effect.outcome,
+                    at=effect.at,
+                    job_id=job.id,
+                )
+        elif usage_point is not None:
+            gone += _write_metering(source, usage_point, effect, context)
+    db.session.flush()
+    for entity, ids in gone:
+        documents.retire(entity, ids)
+    if usage_point is not None:
+        documents.refresh_surroundings(job)
+
+
+def _write_metering(
+    source: Source, usage_point: UsagePoint, effect: Effect, context: dict[str, Any]
+) -> list[tuple[str, list[str]]]:
+    """Meter and seal effects; answers what has left the usage point by them."""
+    if isinstance(effect, ExchangeMeter):
+        old = meters.installed_at(usage_point.id)
+        meters.exchange(source, usage_point, effect, context)
+        return [("meter", [old.meter_id])] if old else []
+    if isinstance(effect, AddReadings):
+        meters.add_readings(source, usage_point, effect, context)
+    elif isinstance(effect, RemoveSeals):
+        meters.remove_seals(source, effect.numbers, source.at, context)
+        db.session.flush()
+        return [("seal", list(db.session.scalars(select(Seal.id).where(Seal.number.in_(effect.numbers)))))]
+    elif isinstance(effect, FitSeals):
+        meters.fit_seals(source, usage_point, effect.seals, source.at, context)
+    return []

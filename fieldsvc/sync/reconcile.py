@@ -1,0 +1,183 @@
+"""Reconcile: decide what devices sent, in the order they did it, and store the decision with all that follows from it.
+
+An operation's status, the change of the job and its records, the history and the device's outcome are one
+transaction: a
+worker that dies anywhere leaves either all of it or nothing, and the operation is simply decided by the next one.
+Operations of one install are decided one after the other under its row lock; batches make that quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from sqlalchemy import select, update
+
+from fieldsvc.base.db import db, transaction
+from fieldsvc.history.record import Source
+from fieldsvc.people.models import Device
+from fieldsvc.records.models import Customer
+from fieldsvc.sync import outcomes, receive, verdict
+from fieldsvc.sync.envelope import Operation as Sent
+from fieldsvc.sync.models import InboxOperation, Install
+from fieldsvc.work.models import Job
+
+BATCH = 50
+BACKOFF = (1, 2, 4, 8, 15)
+"""Seconds to wait after the first, second, … failed attempt."""
+
+_decode = msgspec.json.Decoder(Sent).decode
+
+
+@dataclass(frozen=True)
+class Drained:
+    """How many operations were decided, and which other installs have work now that they waited for them."""
+
+    decided: int
+    released: tuple[str, ...] = ()
+
+
+def drain(install_id: str, now: datetime, attempts: int = len(BACKOFF)) -> Drained:
+    """Decide everything that waits for ``install_id``. Manages its own transactions, one per batch.
+
+    An operation that fails for a reason of ours is tried again later, at most ``attempts`` times, then parked where a
+    dispatcher sees it; what the device did after it waits meanwhile.
+    """
+    decided = 0
+    released: set[str] = set()
+    while True:
+        try:
+            with transaction():
+                done, free = _batch(install_id, now, BATCH)
+        except Exception:
+            # one of them fails: find it by deciding one at a time, so that the others are not held up by it
+            done, free = _singly(install_id, now, attempts)
+        decided += done
+        released |= set(free)
+        if done == 0:
+            return Drained(decided, tuple(sorted(released)))
+
+
+def _singly(install_id: str, now: datetime, attempts: int) -> tuple[int, list[str]]:
+    decided = 0
+    released: list[str] = []
+    for _ in range(BATCH):
+        try:
+            with transaction():
+                done, free = _batch(install_id, now, 1)
+        except Exception as error:
+            with transaction():
+                parked = _record_failure(install_id, now, attempts, type(error).__name__)
+            if not parked:
+                break
+            done, free = 1, []
+        if done == 0:
+            break
+        decided += done
+        released += free
+    return decided, released
+
+
+def _waiting(install_id: str, now: datetime, limit: int) -> list[InboxOperation]:
+    """The next operations in order, up to one that has to wait for its next attempt."""
+    rows = db.session.scalars(
+        select(InboxOperation)
+        .where(InboxOperation.install_id == install_id, InboxOperation.status.in_(("accepted", "retrying")))
+        .order_by(InboxOperation.seq, InboxOperation.op_id)
+        .limit(limit)
+        .execution_options(populate_existing=True)
+    )
+    due: list[InboxOperation] = []
+    for row in rows:
+        if row.retry_at is not None and row.retry_at > now:
+            break
+        due.append(row)
+    return due
+
+
+def _batch(install_id: str, now: datetime, limit: int) -> tuple[int, list[str]]:
+    """Decide up to ``limit`` operations in the open transaction; answers how many and which installs to ring for."""
+    if _lock_install(install_id) is None:
+        return 0, []
+    rows = _waiting(install_id, now, limit)
+    if not rows:
+        return 0, []
+    sent = {row.op_id: _decode(row.body) for row in rows}
+    _lock_entities(rows)
+    device = db.session.get_one(Device, rows[0].device_id)
+    name = f"device {device.platform or ''}".strip()
+    decided: list[dict[str, Any]] = []
+    for row in rows:
+        source = source_of(row, name, now)
+        end = verdict.decide(source, row, sent[row.op_id])
+        outcomes.tell(source, end)
+        decided.append(
+            {
+                "op_id": row.op_id,
+                "status": end.outcome,
+                "reason": end.reason,
+                "decided_at": now,
+                "retry_at": None,
+                "outcome": end.doc,
+            }
+        )
+    db.session.flush()
+    db.session.execute(update(InboxOperation), decided)
+    return len(rows), receive.release_dependants([row.op_id for row in rows])
+
+
+def _lock_install(install_id: str) -> str | None:
+    return db.session.scalar(select(Install.install_id).where(Install.install_id == install_id).with_for_update())
+
+
+def _lock_entities(rows: Sequence[InboxOperation]) -> None:
+    """Hold all jobs and customers of a batch at once, in the order of their ids: two batches then never wait in a
+    ring.
+    """
+    ids = sorted({row.entity_id for row in rows})
+    for model in (Job, Customer):
+        db.session.scalars(
+            select(model)
+            .where(model.id.in_(ids))
+            .order_by(model.id)
+            .with_for_update(of=model)
+            .execution_options(populate_existing=True)
+        ).all()
+
+
+def source_of(row: InboxOperation, name: str, now: datetime) -> Source:
+    """Who is behind an operation, with its three times."""
+    return Source(
+        kind="device",
+        recorded_at=now,
+        id=row.device_id,
+        name=name,
+        crew_id=row.crew_id,
+        device_id=row.device_id,
+        install_id=row.install_id,
+        op_id=row.op_id,
+        device_at=row.occurred_at_device,
+        estimated_at=row.estimated_at,
+    )
+
+
+def _record_failure(install_id: str, now: datetime, attempts: int, error: str) -> bool:
+    """Note that the next operation failed; after ``attempts`` it is parked. True when it was parked."""
+    _lock_install(install_id)
+    waiting = _waiting(install_id, now, 1)
+    if not waiting:
+        return False
+    row = waiting[0]
+    row.attempts += 1
+    if row.attempts < attempts:
+        row.status = "retrying"
+        row.retry_at = now + timedelta(seconds=BACKOFF[min(row.attempts, len(BACKOFF)) - 1])
+        return False
+    source = source_of(row, "device", now)
+    end = verdict.give_up(source, row, error)
+    outcomes.tell(source, end)
+    row.status, row.reason, row.decided_at, row.retry_at, row.outcome = end.outcome, end.reason, now, None, end.doc
+    return True

@@ -1,0 +1,174 @@
+"""Reviews: what could not be decided by rule is decided by a person, once, with a reason, and its device is told.
+
+``apply`` takes the crew's fact over: the operation is judged again with what the dispatcher has waived, so that the
+rules
+still guard everything else. ``dismiss`` leaves the records as they are. Either way both sides stay in history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+from sqlalchemy import select
+
+from fieldsvc.base.db import db
+from fieldsvc.base.errors import Conflict, Invalid, NotFound
+from fieldsvc.base.plain import plain
+from fieldsvc.history.record import Source, record
+from fieldsvc.kinds.base import Decision
+from fieldsvc.records import customers
+from fieldsvc.sync import outcomes, verdict
+from fieldsvc.sync.envelope import Operation as Sent
+from fieldsvc.sync.models import InboxOperation, Review
+from fieldsvc.work import change
+from fieldsvc.work.models import Job
+
+CHOICES = ("apply", "dismiss")
+READINGS = ("wrap", "misread")
+_WAIVABLE = frozenset({"completed_after_cancel", "energy_mismatch", "seal_in_use"})
+
+_decode = msgspec.json.Decoder(Sent).decode
+
+
+def lock(review_id: str) -> Review:
+    """The review, its row held.
+
+    :raises NotFound: there is none.
+    """
+    review = db.session.scalar(select(Review).where(Review.id == review_id).with_for_update())
+    if review is None:
+        raise NotFound("review", review_id)
+    return review
+
+
+def resolve(source: Source, review: Review, choice: str, note: str, *, reading: str | None = None) -> None:
+    """Decide an open review.
+
+    :param reading: for ``register_fell``: whether the register wrapped or was misread; needed to apply it.
+    :raises Conflict: it is resolved already, or the rules still say no (the reason is told).
+    :raises Invalid: ``reading`` is missing.
+    """
+    if review.state != "open":
+        raise Conflict("the review has been resolved already", "state-not-allowed", resolution=review.resolution)
+    row = db.session.scalars(select(InboxOperation).where(InboxOperation.op_id == review.op_id).with_for_update()).one()
+    job = change.lock(review.job_id) if review.job_id and review.entity == "job" else None
+    if choice == "apply":
+        _apply(source, review, row, job, reading)
+    _close(source, review, row, job, choice, note)
+    if choice == "apply" and job is not None:
+        _judge_dependants(source, job, note)
+
+
+def _behalf(source: Source, row: InboxOperation) -> Source:
+    """A dispatcher decides, about what a device did at its time."""
+    return replace(
+        source,
+        crew_id=row.crew_id,
+        device_id=row.device_id,
+        op_id=row.op_id,
+        device_at=row.occurred_at_device,
+        estimated_at=row.estimated_at,
+    )
+
+
+def _apply(source: Source, review: Review, row: InboxOperation, job: Job | None, reading: str | None) -> None:
+    if review.reason == verdict.GAVE_UP and row.kind == "unreadable":
+        raise Conflict("the operation could not be read; it can only be dismissed", "state-not-allowed")
+    if review.conflicts:
+        _take_device_values(_behalf(source, row), review, job)
+        return
+    if job is None:
+        raise Conflict("there is no job to apply it to; it can only be dismissed", "state-not-allowed")
+    sent = _decode(row.body)
+    decision = verdict.judge(row, sent, job, source.recorded_at, _waivers(review, reading))
+    if decision.outcome not in ("applied", "superseded"):
+        raise Conflict(
+            f"the rules still say {decision.reason}: {decision.explanation.get('text', 'see explanation')}",
+            "state-not-allowed",
+            reason=decision.reason,
+            explanation=plain(decision.explanation),
+            problems=list(decision.errors),
+        )
+    verdict.carry_out(_behalf(source, row), row, sent, job, decision)
+
+
+def _waivers(review: Review, reading: str | None) -> frozenset[str]:
+    if review.reason == "register_fell":
+        if reading not in READINGS:
+            raise Invalid.field("/reading", "say whether the register is a wrap or a misread")
+        return frozenset({f"register_fell:{reading}"})
+    return _WAIVABLE & {review.reason or ""}
+
+
+def _take_device_values(source: Source, review: Review, job: Job | None) -> None:
+    values: dict[str, Any] = {c["field"]: c["device"] for c in review.conflicts}
+    if job is not None:
+        change.apply(source, job, "review.applied", verdict.job_columns(job, values))
+    elif review.customer_id is not None:
+        customers.apply(source, customers.lock(review.customer_id), "review.applied", values)
+
+
+def _close(source: Source, review: Review, row: InboxOperation, job: Job | None, choice: str, note: str) -> None:
+    review.state = "resolved"
+    review.resolution = choice
+    review.resolution_note = note
+    review.resolved_at = source.recorded_at
+    review.resolved_by = source.id
+    review.rev += 1
+    if job is not None and any(entry["review_id"] == review.id for entry in job.attention):
+        rest = [entry for entry in job.attention if entry["review_id"] != review.id]
+        change.apply(_behalf(source, row), job, "job.attention", {"attention": rest})
+    told: Mapping[str, Any] = row.outcome or {}
+    end = outcomes.Outcome(
+        op_id=row.op_id,
+        device_id=row.device_id,
+        kind=row.kind,
+        entity=row.entity,
+        entity_id=row.entity_id,
+        outcome="resolved",
+        reason=row.reason,
+        conflicts=told.get("conflicts", ()),
+        entity_rev=job.rev if job else told.get("entity_rev"),
+        review_id=review.id,
+        note=f"{choice}: {note}" if note else choice,
+        decided_at=source.recorded_at,
+        rev=2,
+        context={
+            "job_id": review.job_id,
+            "job_kind": job.kind if job else None,
+            "customer_id": review.customer_id,
+            "territory_id": review.territory_id,
+        },
+    )
+    outcomes.tell(_behalf(source, row), end)
+    record(
+        _behalf(source, row),
+        "review.resolved",
+        "review",
+        review.id,
+        before={"state": "open", "reason": review.reason},
+        after={"state": "resolved", "resolution": choice},
+        note=note,
+        **end.context,
+    )
+    row.status, row.outcome, row.decided_at = "resolved", {**end.doc, "resolution": choice}, source.recorded_at
+
+
+def _judge_dependants(source: Source, job: Job, note: str) -> None:
+    """Work that was parked only because it builds on what has been applied now is judged again, in its order."""
+    waiting = db.session.execute(
+        select(Review, InboxOperation)
+        .join(InboxOperation, InboxOperation.op_id == Review.op_id)
+        .where(Review.job_id == job.id, Review.state == "open", Review.reason == "missing_predecessor")
+        .order_by(InboxOperation.install_id, InboxOperation.seq)
+        .limit(50)
+    ).all()
+    for review, row in waiting:
+        sent = _decode(row.body)
+        decision: Decision = verdict.judge(row, sent, job, source.recorded_at)
+        if decision.outcome == "applied":
+            verdict.carry_out(_behalf(source, row), row, sent, job, decision)
+            _close(source, review, row, job, "apply", note)

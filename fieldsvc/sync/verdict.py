@@ -1,0 +1,317 @@
+"""One operation's verdict: is it for this crew to say, what does the kind decide, does it conflict with what others
+did.
+
+What a crew did on site is never thrown away: when it cannot be applied it is parked, shown to the dispatcher and to the
+crew that has the job now, and a person decides (see ``reviews``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select
+
+from fieldsvc import kinds, rules
+from fieldsvc.base.clock import format_time, new_id, parse_time
+from fieldsvc.base.db import db
+from fieldsvc.base.merge import Merge, merge
+from fieldsvc.history.record import Source
+from fieldsvc.kinds import common, lifecycle
+from fieldsvc.kinds.base import Decision, MergeFields, Operation, parked, rejected, superseded
+from fieldsvc.records import customers
+from fieldsvc.records.models import Customer
+from fieldsvc.sync import effects, situation
+from fieldsvc.sync.envelope import Operation as Sent
+from fieldsvc.sync.models import InboxOperation, Review
+from fieldsvc.sync.outcomes import Outcome
+from fieldsvc.work import change
+from fieldsvc.work.models import Assignment, Job
+
+GAVE_UP = "could_not_apply"
+"""The reason of an operation that failed for a fault of ours until we stopped trying."""
+
+_NOT_AN_EDIT = frozenset({"attention", "status", "planned_start", "planned_order", "crew_id", "assignment_rev"})
+"""Fields whose change by others does not make an operation's base stale: they are not what a crew edits."""
+
+
+def decide(source: Source, row: InboxOperation, sent: Sent) -> Outcome:
+    """Decide the operation and apply what follows, in the open transaction. Never raises on what a device sent."""
+    return _DECIDERS.get(row.entity, _unknown)(source, row, sent)
+
+
+def _unknown(source: Source, row: InboxOperation, sent: Sent) -> Outcome:
+    return _outcome(source, row, rejected("unknown_entity", {"text": f"there is no {row.entity} {row.entity_id}"}))
+
+
+def _decide_job(source: Source, row: InboxOperation, sent: Sent) -> Outcome:
+    job = db.session.get(Job, row.entity_id)
+    if job is None:
+        return _unknown(source, row, sent)
+    decision = _for_another_crew(row, job) or judge(row, sent, job, source.recorded_at)
+    return carry_out(source, row, sent, job, decision)
+
+
+def judge(row: InboxOperation, sent: Sent, job: Job, now: datetime, waived: frozenset[str] = frozenset()) -> Decision:
+    """What the job's kind decides, with one rule of our own: work that builds on parked work is parked with it."""
+    op = operation_of(row, sent)
+    decision = kinds.get(job.kind).reconcile(op, situation.load(op, job, now, waived))
+    builds_on = [entry["op_id"] for entry in job.attention if entry["crew_id"] == row.crew_id]
+    if (
+        decision.outcome == "rejected"
+        and decision.reason in ("state_not_allowed", "hold_point_open")
+        and lifecycle.is_physical(row.kind)
+        and builds_on
+    ):
+        return parked("missing_predecessor", {**decision.explanation, "builds_on": builds_on})
+    return decision
+
+
+def carry_out(source: Source, row: InboxOperation, sent: Sent, job: Job, decision: Decision) -> Outcome:
+    """Apply a decision on a job and say what became of the operation."""
+    stale = changed_since(job.field_revs, sent.base_rev, row.install_id) - _NOT_AN_EDIT
+    merged: Merge | None = None
+    if decision.effects:
+        edit = next((effect for effect in decision.effects if isinstance(effect, MergeFields)), None)
+        if edit is not None:
+            merged = merge_job(row, sent, job, edit)
+            if merged.values:
+                change.apply(source, job, row.kind, job_columns(job, merged.values))
+        else:
+            effects.apply(source, job, row.kind, decision.effects)
+    outcome = decision.outcome
+    if merged is not None:
+        outcome = merged.outcome
+    elif outcome == "applied" and stale:
+        outcome = "merged"
+    reason = "state_not_allowed" if outcome == "rejected" and decision.reason is None else decision.reason
+    conflicts = merged.conflicts if merged else ()
+    review = None
+    if outcome in ("parked", "applied_conflict"):
+        review = _open_review(source, row, sent, outcome, reason, conflicts, decision.explanation, job=job)
+    return _outcome(source, row, decision, outcome, reason, conflicts, job=job, review=review)
+
+
+def operation_of(row: InboxOperation, sent: Sent) -> Operation:
+    """The operation as the kinds see it."""
+    claimed = parse_time(sent.occurred_at)
+    return Operation(
+        op_id=row.op_id,
+        kind=row.kind,
+        entity=row.entity,
+        entity_id=row.entity_id,
+        payload=sent.payload,
+        was=sent.was,
+        set=sent.set,
+        occurred_at=row.estimated_at,
+        device_id=row.device_id,
+        crew_id=row.crew_id,
+        clock_offset=row.estimated_at - claimed if row.clock_suspect else timedelta(0),
+    )
+
+
+def _for_another_crew(row: InboxOperation, job: Job) -> Decision | None:
+    """What becomes of an operation of a crew that has not, or no longer, got the job; None when it has."""
+    if job.crew_id == row.crew_id:
+        return None
+    facts = {"status": job.status, "operation": row.kind, "crew_now": job.crew_id, "crew_then": row.crew_id}
+    if not change.had_it(job.id, row.crew_id):
+        return rejected("not_assigned", facts | {"text": "the job was never given to this crew"})
+    if job.status == "cancelled" or row.kind in lifecycle.REMARKS - {"job.update"}:
+        return None  # the kind answers: a remark or a report stands whoever made it, work on a cancelled job is parked
+    if lifecycle.is_physical(row.kind):
+        if job.status in lifecycle.DONE:
+            return parked(
+                "duplicate_work", facts | {"text": "another crew has completed the job; both accounts are kept"}
+            )
+        return parked("reassigned", facts | {"text": "the job had been given to another crew; what was done is kept"})
+    if row.kind in common.EDITS:
+        return parked("reassigned", facts | {"text": "the job had been given to another crew; the edit is kept"})
+    return superseded("reassigned", facts)
+
+
+def changed_since(field_revs: Mapping[str, Any], base_rev: int | None, install_id: str) -> set[str]:
+    """Fields that somebody else changed after the revision the device had seen; none when it did not say."""
+    if base_rev is None:
+        return set()
+    return {name for name, made in field_revs.items() if made[0] > base_rev and made[1] != install_id}
+
+
+_COLUMNS = frozenset({"title", "access_note", "contact_phone", "notes", "tags", "priority"})
+
+
+def job_columns(job: Job, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Edited fields as columns of the job; the others live in its ``details``."""
+    columns = {name: value for name, value in values.items() if name in _COLUMNS}
+    others = {name: value for name, value in values.items() if name not in _COLUMNS}
+    return {**columns, "details": {**job.details, **others}} if others else columns
+
+
+def merge_job(row: InboxOperation, sent: Sent, job: Job, edit: MergeFields) -> Merge:
+    current = {name: getattr(job, name) if name in _COLUMNS else job.details.get(name) for name in edit.set}
+    return _merge("job", row, sent, edit.was, edit.set, current, job.field_revs)
+
+
+def _merge(
+    entity: str,
+    row: InboxOperation,
+    sent: Sent,
+    was: Mapping[str, Any],
+    new: Mapping[str, Any],
+    current: Mapping[str, Any],
+    field_revs: Mapping[str, Any],
+) -> Merge:
+    policies = rules.load().policies(entity, row.estimated_at.date())
+    made = {name: parse_time(field_revs[name][2]) for name in new if name in field_revs}
+    stale = changed_since(field_revs, sent.base_rev, row.install_id) - _NOT_AN_EDIT
+    return merge(policies, _lists(was, current), _lists(new, current), current, stale, row.estimated_at, made)
+
+
+def _lists(values: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, Any]:
+    """A single remark where the record holds a list of them is a list of one."""
+    return {
+        name: [value] if isinstance(value, str) and isinstance(current.get(name), list) else value
+        for name, value in values.items()
+    }
+
+
+def _decide_customer(source: Source, row: InboxOperation, sent: Sent) -> Outcome:
+    customer = db.session.get(Customer, row.entity_id)
+    if customer is None:
+        return _unknown(source, row, sent)
+    holds = db.session.scalar(
+        select(Job.id)
+        .join(Assignment, Assignment.job_id == Job.id)
+        .where(Job.customer_id == customer.id, Assignment.crew_id == row.crew_id)
+        .limit(1)
+    )
+    if holds is None:
+        return _outcome(source, row, rejected("not_assigned", {"text": "the crew had no job at this customer"}))
+    decision = kinds.reconcile_customer(operation_of(row, sent))
+    edit = next((effect for effect in decision.effects if isinstance(effect, MergeFields)), None)
+    if edit is None:
+        return _outcome(source, row, decision, customer=customer)
+    merged = merge_customer(row, sent, customer, edit)
+    if merged.values:
+        customers.apply(source, customer, row.kind, merged.values)
+    review = None
+    if merged.outcome in ("parked", "applied_conflict"):
+        review = _open_review(
+            source, row, sent, merged.outcome, None, merged.conflicts, decision.explanation, customer=customer
+        )
+    return _outcome(source, row, decision, merged.outcome, None, merged.conflicts, customer=customer, review=review)
+
+
+def merge_customer(row: InboxOperation, sent: Sent, customer: Customer, edit: MergeFields) -> Merge:
+    current = {name: getattr(customer, name) for name in edit.set}
+    return _merge("customer", row, sent, edit.was, edit.set, current, customer.field_revs)
+
+
+_DECIDERS = {"job": _decide_job, "customer": _decide_customer}
+
+
+def _open_review(
+    source: Source,
+    row: InboxOperation,
+    sent: Sent,
+    outcome: str,
+    reason: str | None,
+    conflicts: Any,
+    explanation: Mapping[str, Any],
+    *,
+    job: Job | None = None,
+    customer: Customer | None = None,
+) -> Review:
+    """Put the operation before a dispatcher, and tell the crew that has the job."""
+    review = Review(
+        id=new_id(),
+        op_id=row.op_id,
+        op_kind=row.kind,
+        entity=row.entity,
+        entity_id=row.entity_id,
+        job_id=job.id if job else None,
+        customer_id=job.customer_id if job else customer.id if customer else None,
+        territory_id=job.territory_id if job else customer.location.territory_id if customer else None,
+        crew_id=row.crew_id,
+        device_id=row.device_id,
+        outcome=outcome,
+        reason=reason,
+        severity="soft" if outcome == "applied_conflict" else "hard",
+        conflicts=list(conflicts),
+        explanation=dict(explanation),
+        proposed={
+            "kind": row.kind,
+            "payload": sent.payload,
+            "was": sent.was,
+            "set": sent.set,
+            "occurred_at": format_time(row.estimated_at),
+            "base_rev": sent.base_rev,
+        },
+        created_at=source.recorded_at,
+        rev=1,
+        state="open",
+    )
+    db.session.add(review)
+    if job is not None and outcome == "parked":
+        entry = {
+            "review_id": review.id,
+            "op_id": row.op_id,
+            "op_kind": row.kind,
+            "reason": reason,
+            "crew_id": row.crew_id,
+        }
+        change.apply(source, job, "job.attention", {"attention": [*job.attention, entry]})
+    return review
+
+
+def give_up(source: Source, row: InboxOperation, error: str) -> Outcome:
+    """Park an operation that keeps failing for a fault of ours; ``error`` is the class of the failure."""
+    sent = Sent(
+        op_id=row.op_id, seq=max(row.seq, 1), kind=row.kind, entity=row.entity, entity_id=row.entity_id, occurred_at=""
+    )
+    job = db.session.get(Job, row.entity_id)
+    explanation = {"text": f"it could not be applied ({error}); the operation is kept as it came"}
+    review = _open_review(source, row, sent, "parked", GAVE_UP, (), explanation, job=job)
+    return _outcome(source, row, None, "parked", GAVE_UP, job=job, review=review)
+
+
+def _outcome(
+    source: Source,
+    row: InboxOperation,
+    decision: Decision | None,
+    outcome: str | None = None,
+    reason: str | None = None,
+    conflicts: Any = (),
+    *,
+    job: Job | None = None,
+    customer: Customer | None = None,
+    review: Review | None = None,
+) -> Outcome:
+    context: dict[str, Any] = {}
+    if job is not None:
+        context = {
+            "job_id": job.id,
+            "job_kind": job.kind,
+            "customer_id": job.customer_id,
+            "territory_id": job.territory_id,
+        }
+    elif customer is not None:
+        context = {"customer_id": customer.id, "territory_id": customer.location.territory_id}
+    text = decision.explanation.get("text") if decision else None
+    return Outcome(
+        op_id=row.op_id,
+        device_id=row.device_id,
+        kind=row.kind,
+        entity=row.entity,
+        entity_id=row.entity_id,
+        outcome=outcome or (decision.outcome if decision else "rejected"),
+        reason=reason or (decision.reason if decision else None),
+        errors=decision.errors if decision else (),
+        conflicts=conflicts,
+        entity_rev=job.rev if job else customer.rev if customer else None,
+        review_id=review.id if review else None,
+        note=text if isinstance(text, str) else None,
+        decided_at=source.recorded_at,
+        context=context,
+    )
