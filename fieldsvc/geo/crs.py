@@ -8,9 +8,10 @@ they change nothing.
 from __future__ import annotations
 
 import math
+import re
 from functools import lru_cache
 
-from pyproj import Transformer
+from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError, ProjError
 
 from fieldsvc.base.errors import Invalid
@@ -32,6 +33,7 @@ WGS84_NAMES = frozenset(
 
 GCJ02_NAMES = frozenset({"GCJ-02", "GCJ02"})
 
+_AREA_MARGIN_DEGREES = 1.0
 _KRASOVSKY_A = 6378245.0
 _KRASOVSKY_EE = 0.00669342162296594323
 
@@ -79,21 +81,35 @@ def to_wgs84(x: float, y: float, crs: str) -> tuple[float, float]:
         return check_lonlat(x, y)
     if name in GCJ02_NAMES:
         return gcj02_to_wgs84(*check_lonlat(x, y))
+    transformer, bounds = _transformer(name)
     try:
-        lon, lat = _transformer(name).transform(x, y, errcheck=True)
+        lon, lat = transformer.transform(x, y, errcheck=True)
     except ProjError:
-        raise Invalid.field("x", f"{_short(x)}/{_short(y)} is not a place in {crs}") from None
+        lon, lat = math.inf, math.inf
+    west, south, east, north = bounds
+    if not (west <= lon <= east and south <= lat <= north):
+        # 0/0 feet, or swapped columns: the formula gives some place all the same, far from where it means anything.
+        raise Invalid.field("x", f"{_short(x)}/{_short(y)} lies outside of where {name} is used")
     return check_lonlat(lon, lat)
 
 
 @lru_cache(maxsize=64)
-def _transformer(name: str) -> Transformer:
-    if ":" not in name or len(name) > 64:
+def _transformer(name: str) -> tuple[Transformer, tuple[float, float, float, float]]:
+    """The way to WGS 84, and the bounds in degrees that its results must keep (the area of use and a margin)."""
+    if not re.match(r"[A-Z]{2,12}:\w{1,16}\Z", name, re.ASCII):
         raise Invalid.field("crs", "a coordinate system is named like EPSG:2263, ESRI:102696, WGS84 or GCJ-02")
     try:
-        return Transformer.from_crs(name, "OGC:CRS84", always_xy=True)
-    except CRSError:
-        raise Invalid.field("crs", f"{name} is not a coordinate system PROJ knows") from None
+        crs = CRS.from_user_input(name)
+        if not (crs.is_projected or crs.is_geographic):
+            raise CRSError("heights and site grids are no places on earth")
+        transformer = Transformer.from_crs(crs, "OGC:CRS84", always_xy=True)
+    except (CRSError, ProjError):
+        raise Invalid.field("crs", f"{name} is not a coordinate system of places that PROJ knows") from None
+    area = crs.area_of_use
+    if area is None or area.west > area.east:
+        return transformer, (-180.0, -90.0, 180.0, 90.0)
+    margin = _AREA_MARGIN_DEGREES
+    return transformer, (area.west - margin, area.south - margin, area.east + margin, area.north + margin)
 
 
 def wgs84_to_gcj02(lon: float, lat: float) -> tuple[float, float]:

@@ -325,7 +325,8 @@ def _bases(
         middle = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
         yield (
             f'<g><title>{_text(crew.name)}</title><path d="M{x:.1f} {y:.1f}L{middle[0]:.1f} {middle[1]:.1f}" '
-            f'stroke="{colour}" stroke-width="2"/><circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}" stroke="#ffffff"/>'
+            f'stroke="{colour}" stroke-width="2"/>'
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}" stroke="#ffffff"/>'
             f'<rect x="{box[0]:.1f}" y="{box[1]:.1f}" width="{box[2] - box[0]:.1f}" height="18" rx="4" fill="{colour}" '
             f'stroke="#ffffff" stroke-width="1.5"/><text x="{middle[0]:.1f}" y="{box[1] + 13:.1f}" font-size="11.5" '
             f'font-weight="700" text-anchor="middle" fill="#ffffff">{_text(crew.code)}</text></g>'
@@ -377,7 +378,7 @@ def _legend(
         label = f'<text x="{x + 34}" y="{y:.1f}" font-size="13" fill="#27313b">{_text(text)}</text>'
         return symbol + label + (number if count is not None else "")
 
-    yield heading(f"{len(jobs)} jobs")
+    yield heading(_count(len(jobs), "job"))
     kinds = Counter(job.kind for job in jobs)
     for kind in sorted(kinds, key=lambda k: (list(_FORMS).index(k) if k in _FORMS else len(_FORMS), k)):
         y += 21
@@ -392,7 +393,7 @@ def _legend(
         y += 21
         yield row("", "beyond the map", beyond)
     y += 32
-    yield heading(f"{len(territories)} territories")
+    yield heading(_count(len(territories), "territory", "territories"))
     sites = Counter(territory.site_class for territory in territories)
     for site, fill in _SITE_FILL.items():
         if sites[site]:
@@ -400,7 +401,7 @@ def _legend(
             swatch = f'<rect x="{x + 4}" y="{y - 11:.1f}" width="19" height="13" fill="{fill}" stroke="#8d99a6"/>'
             yield row(swatch, site, sites[site])
     y += 32
-    yield heading(f"{len(crews)} crews, stops on their routes")
+    yield heading(f"{_count(len(crews), 'crew')}, stops on their routes")
     stops = {route.crew_code: len(route.stops) for route in routes}
     for crew in crews:
         y += 22
@@ -410,6 +411,10 @@ def _legend(
             'stroke-linecap="round" fill="none"/>'
         )
         yield row(line, _shortened(f"{crew.code}  {crew.name}", 12.3, _PANEL - 54), stops.get(crew.code, 0))
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def _shortened(text: str, size: float, width: float) -> str:
