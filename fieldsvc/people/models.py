@@ -12,7 +12,7 @@ from fieldsvc.base.db import Base
 
 
 class Territory(Base):
-    """An area of responsibility. ``geometry`` is RFC 7946 GeoJSON text, WGS 84; ``site_class`` is urban, rural or remote."""
+    """An area of responsibility. ``geometry`` is RFC 7946 GeoJSON text; ``site_class`` is urban, rural or remote."""
 
     __tablename__ = "territory"
 

@@ -1,0 +1,163 @@
+"""Devices: enrolled with a single-use, short-lived code, bound to one crew, revocable.
+
+A device is one install of the app. Enrolled again with a new code it is moved to that code's crew, and its old token is
+dead; what it still holds in its outbox stays its own.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from datetime import datetime, timedelta
+from urllib.parse import urlencode
+
+from sqlalchemy import select, update
+
+from fieldsvc.base.clock import format_time, new_id
+from fieldsvc.base.db import db
+from fieldsvc.base.errors import Conflict, FieldsvcError, NotFound
+from fieldsvc.history.record import Source, record
+from fieldsvc.people import crews
+from fieldsvc.people.actors import Actor, device_actor, token_hash
+from fieldsvc.people.models import Crew, Device, EnrolmentCode
+
+__all__ = ["device_actor", "enrol", "enrolment_uri", "get", "new_code", "revoke", "seen"]
+
+# No 0/O, 1/I/L: the code is read out over the telephone and typed with gloves.
+_ALPHABET = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
+_LETTERS = 8
+
+
+def new_code(actor: Actor, now: datetime, crew: Crew, ttl: timedelta) -> tuple[EnrolmentCode, str]:
+    """A code for one device of ``crew``, such as ``K7TQ-29XM``; its text is not kept.
+
+    :raises Conflict: ``state-not-allowed`` for a crew that is not active.
+    """
+    if not crew.active:
+        raise Conflict(f"crew {crew.code} is not active", code="state-not-allowed")
+    text = "".join(secrets.choice(_ALPHABET) for _ in range(_LETTERS))
+    code = EnrolmentCode(id=new_id(), crew_id=crew.id, code_hash=token_hash(text), created_at=now, expires_at=now + ttl)
+    db.session.add(code)
+    record(
+        actor.source(now),
+        "enrolment_code.created",
+        "enrolment_code",
+        code.id,
+        after={"expires_at": format_time(code.expires_at)},
+        crew_id=crew.id,
+    )
+    return code, f"{text[:4]}-{text[4:]}"
+
+
+def enrolment_uri(server: str, code: str) -> str:
+    """What the QR code says: where to enrol, and with which code."""
+    return "fieldsvc://enrol?" + urlencode({"server": server.rstrip("/"), "code": code})
+
+
+def enrol(
+    code: str, install_id: str, platform: str | None, app_version: str | None, now: datetime
+) -> tuple[Device, str]:
+    """Turn a code into a device of its crew and that device's token, which is not kept.
+
+    :raises NotFound: no such code.
+    :raises Conflict: ``code-used``, or ``state-not-allowed`` for a crew that is not active any more.
+    :raises FieldsvcError: ``code-expired``.
+    """
+    plain = re.sub(r"[^0-9A-Z]", "", code.upper())
+    row = db.session.execute(
+        select(EnrolmentCode.id, EnrolmentCode.crew_id, EnrolmentCode.expires_at, EnrolmentCode.used_at).where(
+            EnrolmentCode.code_hash == token_hash(plain)
+        )
+    ).first()
+    if row is None:
+        raise NotFound("such enrolment code")
+    if row.used_at is not None:
+        raise Conflict("this enrolment code has been used: ask for a new one", code="code-used")
+    if row.expires_at <= now:
+        raise FieldsvcError("code-expired", "this enrolment code has expired: ask for a new one")
+    device = db.session.scalar(select(Device).where(Device.install_id == install_id).with_for_update())
+    device_id = device.id if device else new_id()
+    _use(row.id, device_id, now)
+    crew = db.session.get_one(Crew, row.crew_id)
+    if not crew.active:
+        raise Conflict(f"crew {crew.code} is not active", code="state-not-allowed")
+    token = "fd_" + secrets.token_urlsafe(32)
+    if device is None:
+        device = Device(id=device_id, crew_id=crew.id, install_id=install_id, enrolled_at=now)
+        db.session.add(device)
+        former = None
+    else:
+        former = device.crew_id
+    device.crew_id = crew.id
+    device.platform = platform
+    device.app_version = app_version
+    device.token_hash = token_hash(token)
+    device.enrolled_at = now
+    device.revoked_at = None
+    db.session.flush()
+    _record_enrolment(device, crew, former, now)
+    return device, token
+
+
+def _use(code_id: str, device_id: str, now: datetime) -> None:
+    """Compare and set: of two who enrol with one code at the same moment, one gets it."""
+    used = db.session.execute(
+        update(EnrolmentCode)
+        .where(EnrolmentCode.id == code_id, EnrolmentCode.used_at.is_(None))
+        .values(used_at=now, device_id=device_id)
+    )
+    if used.rowcount != 1:  # type: ignore[attr-defined]
+        raise Conflict("this enrolment code has been used: ask for a new one", code="code-used")
+
+
+def _record_enrolment(device: Device, crew: Crew, former: str | None, now: datetime) -> None:
+    source = Source(
+        "device", now, id=device.id, name=crew.name, crew_id=crew.id, device_id=device.id, install_id=device.install_id
+    )
+    after = {"crew_id": crew.id, "platform": device.platform, "app_version": device.app_version}
+    before = None if former is None else {"crew_id": former}
+    action = "device.enrolled" if former is None else "device.enrolled_again"
+    record(source, action, "device", device.id, before=before, after=after, crew_id=crew.id)
+
+
+def get(actor: Actor, device_id: str, *, lock: bool = False) -> Device:
+    """A device of a crew in the actor's scope.
+
+    :raises NotFound: there is none, or it is out of scope.
+    """
+    statement = select(Device).where(Device.id == device_id)
+    device = db.session.scalar(statement.with_for_update() if lock else statement)
+    if device is None:
+        raise NotFound("device", device_id)
+    try:
+        crews.get(actor, device.crew_id)
+    except NotFound:
+        raise NotFound("device", device_id) from None
+    return device
+
+
+def seen(
+    device_id: str | None, now: datetime, clock_offset_ms: int, pending: int | None, app_version: str | None
+) -> None:
+    """Note that a device has called: how far its clock is off, what it still holds, what it runs."""
+    facts: dict[str, object] = {"last_seen_at": now, "clock_offset_ms": clock_offset_ms, "pending": pending}
+    if app_version:
+        facts["app_version"] = app_version
+    db.session.execute(update(Device).where(Device.id == device_id).values(facts))
+
+
+def revoke(actor: Actor, now: datetime, device: Device, reason: str | None = None) -> Device:
+    """Stop a device from its next call on, and have it remove what it holds. Once revoked it stays so."""
+    if device.revoked_at is None:
+        device.revoked_at = now
+        db.session.flush()
+        record(
+            actor.source(now),
+            "device.revoked",
+            "device",
+            device.id,
+            after={"revoked_at": format_time(now)},
+            crew_id=device.crew_id,
+            note=reason,
+        )
+    return device
