@@ -32,10 +32,10 @@ _SURNAMES = (
 
 _PREMISES = (
     # name, name_local, class, importance, voltage, ct, pt, four-rate registers, in seats only
-    ("people's hospital", "人民医院", "public", "special", "10kV", 20, 100, True, True),
-    ("middle school", "中学", "public", "first", "380V", 30, 1, True, True),
-    ("government office", "政府", "public", "first", "380V", 20, 1, True, False),
-    ("primary school", "小学", "public", "first", "380V", 20, 1, True, False),
+    ("people's hospital", "人民医院", "hospital", "special", "10kV", 20, 100, True, True),
+    ("middle school", "中学", "school", "first", "380V", 30, 1, True, True),
+    ("government office", "政府", "government", "first", "380V", 20, 1, True, False),
+    ("primary school", "小学", "school", "first", "380V", 20, 1, True, False),
     ("shopping centre", "商场", "commercial", "second", "380V", 60, 1, True, True),
     ("flour mill", "面粉厂", "industrial", "second", "10kV", 10, 100, True, False),
     ("pumping station", "灌溉站", "agricultural", "second", "380V", 40, 1, True, False),

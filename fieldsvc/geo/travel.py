@@ -14,7 +14,7 @@ from pyproj import Geod
 
 _GEOD = Geod(ellps="WGS84")
 
-DEFAULT_SPEED_KMH: Mapping[str, float] = MappingProxyType({"urban": 25.0, "rural": 40.0, "remote": 35.0})
+DEFAULT_SPEED_KMH: Mapping[str, float] = MappingProxyType({"urban": 25.0, "rural": 40.0, "remote": 30.0})
 """Illustrative mean driving speeds by site class; the rule pack's values take their place where it has some."""
 
 
