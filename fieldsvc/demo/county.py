@@ -17,7 +17,7 @@ from typing import Any
 from shapely.geometry import Point
 
 from fieldsvc.demo.county_places import AREAS, Place, geojson, places
-from fieldsvc.demo.scenario import DEFAULT_DAY, Scenario, local_time
+from fieldsvc.demo.scenario import DEFAULT_DAY, Scenario, local_time, skills_for
 
 ATTRIBUTION = (
     "Places: GeoNames (geonames.org), CC BY 4.0. Territories are Voronoi cells of them; "
@@ -261,16 +261,16 @@ def _crews(townships: Sequence[Place], day: date) -> list[dict[str, Any]]:
     for number, area in enumerate(AREAS):
         codes = [place.code for place in townships if place.area == area.code]
         for turn, base in enumerate(area.bases):
-            skills = ["meter_change", "safety_inspection"] if turn else ["repair", "meter_change"]
+            kinds = ["meter_change", "safety_inspection"] if turn else ["repair", "meter_change"]
             if turn and number % 3 == 0:
-                skills.append("repair")
+                kinds.append("repair")
             surname, local = _SURNAMES[(number * 2 + turn) % len(_SURNAMES)]
             crews.append(
                 {
                     "code": f"{area.code}-{turn + 1}",
                     "name": f"{area.name} crew {turn + 1}",
                     "name_local": f"{area.name_local}{'二' if turn else '一'}班",
-                    "skills": skills,
+                    "skills": skills_for(kinds, day),
                     "territory_codes": codes,
                     "base_lon": at[base].lon,
                     "base_lat": at[base].lat,

@@ -19,7 +19,7 @@ from typing import Any
 
 from shapely.geometry import shape
 
-from fieldsvc.demo.scenario import CUSTOMER_COLUMNS, DEFAULT_DAY, JOB_COLUMNS, Scenario, local_time
+from fieldsvc.demo.scenario import CUSTOMER_COLUMNS, DEFAULT_DAY, JOB_COLUMNS, Scenario, local_time, skills_for
 from fieldsvc.geo.territories import TerritoryIndex, read_geojson
 from fieldsvc.geo.travel import distance_m
 
@@ -66,7 +66,7 @@ _PRIORITIES = {
 }
 
 _CREWS = (
-    # code, name, districts, district of the base, skills
+    # code, name, districts, district of the base, kinds of jobs
     ("MN-1", "Manhattan South", (101, 102, 103), 103, ("repair",)),
     ("MN-2", "Manhattan Midtown", (104, 105, 106), 105, ("repair", "meter_change")),
     ("MN-3", "Midtown inspection", (101, 102, 103, 104, 105, 106, 107, 108), 104, ("safety_inspection",)),
@@ -321,7 +321,7 @@ def _meter_changes(households: Sequence[dict[str, str]], day: date) -> list[dict
 def _crews(districts: dict[str, Any], day: date) -> list[dict[str, Any]]:
     shapes = {f["properties"]["code"]: shape(f["geometry"]) for f in districts["features"]}
     crews = []
-    for code, name, home, base, skills in _CREWS:
+    for code, name, home, base, kinds in _CREWS:
         if str(base) not in shapes:
             raise ValueError(f"{DISTRICTS} has no district {base}, where crew {code} is based")
         point = shapes[str(base)].representative_point()
@@ -330,7 +330,7 @@ def _crews(districts: dict[str, Any], day: date) -> list[dict[str, Any]]:
                 "code": code,
                 "name": name,
                 "name_local": "",
-                "skills": list(skills),
+                "skills": skills_for(kinds, day),
                 "territory_codes": [str(district) for district in home],
                 "base_lon": round(point.x, 6),
                 "base_lat": round(point.y, 6),

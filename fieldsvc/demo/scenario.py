@@ -10,6 +10,8 @@ from datetime import UTC, date, datetime, time
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from fieldsvc import rules
+
 CUSTOMER_COLUMNS = (
     "number name name_local customer_class importance phone address lon lat site_class usage_point_number "
     "transformer_area feeder voltage_level meter_asset_no meter_digits ct_ratio pt_ratio installed_at "
@@ -32,7 +34,7 @@ class Scenario:
 
     :param territories_geojson: a FeatureCollection whose properties are code, name, name_local, level, site_class and
         priority.
-    :param crews: code, name, name_local, skills, territory_codes, base_lon, base_lat, shift_start and shift_end
+    :param crews: code, name, name_local, skills (as the rule pack names them), territory_codes, base_lon, base_lat, shift_start and shift_end
         (RFC 3339), members (a list of names).
     :param customers: rows with :data:`CUSTOMER_COLUMNS`; one usage point each, most with a meter.
     :param jobs: rows with :data:`JOB_COLUMNS`.
@@ -79,3 +81,9 @@ def local_time(day: date, hour: int, minute: int, zone: str) -> str:
     """A local time of day as RFC 3339 in UTC, as every file here writes times."""
     moment = datetime.combine(day, time(hour, minute), ZoneInfo(zone)).astimezone(UTC)
     return moment.isoformat().replace("+00:00", "Z")
+
+
+def skills_for(kinds: Iterable[str], day: date) -> list[str]:
+    """The skills a crew needs for these kinds of jobs, by the rule pack in force on ``day``."""
+    book = rules.load()
+    return [str(book.service(kind, day).value["skill"]) for kind in kinds]

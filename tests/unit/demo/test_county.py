@@ -9,9 +9,10 @@ from decimal import Decimal
 import pytest
 import shapely
 
+from fieldsvc import kinds
 from fieldsvc.base.clock import parse_time
 from fieldsvc.demo import county
-from fieldsvc.demo.scenario import CUSTOMER_COLUMNS, JOB_COLUMNS, Scenario
+from fieldsvc.demo.scenario import CUSTOMER_COLUMNS, DEFAULT_DAY, JOB_COLUMNS, Scenario, skills_for
 from fieldsvc.geo.territories import TerritoryIndex, read_geojson
 
 
@@ -52,7 +53,8 @@ def test_every_township_lies_in_its_own_territory(scenario: Scenario) -> None:
 def test_the_crews_cover_every_territory_with_every_skill(scenario: Scenario) -> None:
     codes = {feature["properties"]["code"] for feature in scenario.territories_geojson["features"]}
     assert len(scenario.crews) == 12
-    for skill in ("repair", "meter_change", "safety_inspection"):
+    for kind in kinds.discover().values():
+        (skill,) = skills_for([kind.name], DEFAULT_DAY)
         assert codes == {code for crew in scenario.crews if skill in crew["skills"] for code in crew["territory_codes"]}
 
 
@@ -81,8 +83,8 @@ def test_customers_lie_in_the_territory_their_transformer_area_names(scenario: S
 
 
 def test_jobs_are_as_many_as_promised_and_all_but_two_lie_in_a_territory(scenario: Scenario) -> None:
-    kinds = Counter(row["kind"] for row in scenario.jobs)
-    assert kinds == {"repair": 120, "meter_change": 80, "safety_inspection": 40}
+    counts = Counter(row["kind"] for row in scenario.jobs)
+    assert counts == {"repair": 120, "meter_change": 80, "safety_inspection": 40}
     assert len({row["external_key"] for row in scenario.jobs}) == 240
     index = TerritoryIndex(read_geojson(scenario.territories_geojson).shapes)
     found = [index.locate(float(row["lon"]), float(row["lat"])) for row in scenario.jobs]
