@@ -34,8 +34,8 @@ class Scenario:
 
     :param territories_geojson: a FeatureCollection whose properties are code, name, name_local, level, site_class and
         priority.
-    :param crews: code, name, name_local, skills (as the rule pack names them), territory_codes, base_lon, base_lat, shift_start and shift_end
-        (RFC 3339), members (a list of names).
+    :param crews: code, name, name_local, skills (as the rule pack names them), territory_codes, base_lon,
+        base_lat, shift_start and shift_end (RFC 3339), members (a list of names).
     :param customers: rows with :data:`CUSTOMER_COLUMNS`; one usage point each, most with a meter.
     :param jobs: rows with :data:`JOB_COLUMNS`.
     :param tickets: external_key, reporting_kind, trouble_code, description, customer_number, lon, lat, address,
