@@ -81,7 +81,7 @@ def by_asset(asset_numbers: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 def register_meter(source: Source, asset_no: str, digits: int, **context: Any) -> Meter:
     """Enter a meter into the register of assets, in stock."""
-    meter = Meter(id=new_id(), asset_no=asset_no, digits=digits, state="in_stock")
+    meter = Meter(id=new_id(), asset_no=asset_no, digits=digits, state="in_stock", rev=1)
     db.session.add(meter)
     record(source, "meter.registered", "meter", meter.id, after={"asset_no": asset_no, "digits": digits}, **context)
     return meter
@@ -197,11 +197,11 @@ def remove_seals(source: Source, numbers: Iterable[str], at: datetime, context: 
     for number in numbers:
         seal = known.get(number)
         if seal is None:
-            seal = Seal(id=new_id(), number=number, condition="not on record")
+            seal = Seal(id=new_id(), number=number, condition="not on record", rev=0)
             db.session.add(seal)
         seal.removed_at = at
         seal.removed_by_job_id = context.get("job_id")
-        seal.rev = (seal.rev or 0) + 1
+        seal.rev += 1
         record(source, "seal.removed", "seal", seal.id, after={"number": number, "at": plain(at)}, **context)
 
 

@@ -7,8 +7,8 @@ feed (see ``reconcile``). The caller opens the transaction and rings the workers
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import delete, exists, insert, select, text, update
@@ -17,6 +17,7 @@ from fieldsvc.base.db import db, dumps
 from fieldsvc.base.errors import FieldsvcError, Invalid
 from fieldsvc.config import Settings
 from fieldsvc.history.record import Source
+from fieldsvc.people.models import Device
 from fieldsvc.sync import outcomes
 from fieldsvc.sync.envelope import Clock, Push, Read, read
 from fieldsvc.sync.models import InboxOperation, Install, OperationDependency
@@ -59,6 +60,8 @@ def push(sender: Sender, message: Push, clock: Clock, settings: Settings, source
         )
     if message.install_id != sender.install_id:
         raise Invalid.field("/install_id", "is not the install this token was given to")
+    if clock.offset is None:
+        clock = replace(clock, offset=_last_offset(sender))
     reads = [read(bytes(raw), settings.op_bytes) for raw in message.ops]
     install = lock_install(sender)
     known = {
@@ -87,6 +90,12 @@ def push(sender: Sender, message: Push, clock: Clock, settings: Settings, source
     results = [_result(sender, item, known, fresh, placed, stored) for item in reads]
     waiting = released or any(placed[op_id].status == "accepted" for op_id in stored)
     return Received(results, install.next_seq, waiting)
+
+
+def _last_offset(sender: Sender) -> timedelta | None:
+    """How far the device's clock was off when it last said so."""
+    offset_ms = db.session.scalar(select(Device.clock_offset_ms).where(Device.id == sender.device_id))
+    return None if offset_ms is None else timedelta(milliseconds=offset_ms)
 
 
 def lock_install(sender: Sender) -> Install:

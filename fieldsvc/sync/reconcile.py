@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
+import structlog
 from sqlalchemy import select, update
 
 from fieldsvc.base.db import db, transaction
@@ -28,6 +29,8 @@ from fieldsvc.work.models import Job
 BATCH = 50
 BACKOFF = (1, 2, 4, 8, 15)
 """Seconds to wait after the first, second, … failed attempt."""
+
+log = structlog.get_logger(__name__)
 
 _decode = msgspec.json.Decoder(Sent).decode
 
@@ -69,6 +72,7 @@ def _singly(install_id: str, now: datetime, attempts: int) -> tuple[int, list[st
             with transaction():
                 done, free = _batch(install_id, now, 1)
         except Exception as error:
+            log.exception("operation-failed", install=install_id)
             with transaction():
                 parked = _record_failure(install_id, now, attempts, type(error).__name__)
             if not parked:

@@ -65,10 +65,11 @@ def job_facts(job: Job) -> dict[str, Any]:
 
 
 def _checklist(job: Job) -> dict[str, Any] | None:
-    if job.checklist is None:
+    """The version the job was made with: what the crew holds, whatever has come into force since."""
+    if job.checklist is None or job.checklist_version is None:
         return None
     try:
-        found: dict[str, Any] = rules.load().checklist(job.kind, job.created_at.date()).value
+        found: dict[str, Any] = rules.load().checklist_version(job.checklist, job.checklist_version).value
         return found
     except NoRule:
         return None

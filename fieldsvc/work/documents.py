@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import select
 
+from fieldsvc import rules
 from fieldsvc.base.db import db
 from fieldsvc.base.plain import plain
 from fieldsvc.feed import publish
@@ -54,6 +55,17 @@ def hand_out(job: Job) -> None:
     show(job)
     for entity, entity_id, rev, doc in _surroundings(job):
         publish.put(scopes, entity, entity_id, rev, doc)
+    if job.checklist is not None and job.checklist_version is not None:
+        _hand_out_checklist(scopes[0], job.checklist, job.checklist_version)
+
+
+def _hand_out_checklist(scope: str, name: str, version: int) -> None:
+    """A version of a checklist never changes, so a crew gets it once and keeps it."""
+    checklist_id = f"{name}@{version}"
+    if scope in publish.holders("checklist", [checklist_id]).get(checklist_id, ()):
+        return
+    answer = rules.load().checklist_version(name, version)
+    publish.put([scope], "checklist", checklist_id, version, {**answer.value, "source": answer.source})
 
 
 def take_away(job: Job, crew_id: str, reason: str) -> None:
