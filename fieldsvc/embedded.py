@@ -329,7 +329,8 @@ class Service:
         assert self._listener is not None
         fd = self._listener.fileno()
         options = f"--worker-class gthread --workers {self._web} --threads 8 --keep-alive 30"
-        options += " --timeout 120 --graceful-timeout 15 --no-control-socket --log-level warning"
+        options += " --timeout 120 --graceful-timeout 15 --limit-request-line 8190"
+        options += " --no-control-socket --log-level warning"
         command = [sys.executable, "-m", "gunicorn", *options.split()]
         self._child("web", [*command, "--bind", f"fd://{fd}", "fieldsvc.wsgi:app"], (fd,)).start()
         for number in range(1, self._workers + 1):

@@ -49,7 +49,7 @@ def check(rev: int) -> None:
     :raises FieldsvcError: ``precondition-failed`` (412), with the current ``rev``.
     """
     sent = request.headers.get("If-Match")
-    if not sent:
+    if sent is None:
         return
     tags = [part.strip() for part in sent.split(",")]
     if "*" not in tags and f'"{rev}"' not in tags:
