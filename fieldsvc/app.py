@@ -9,7 +9,7 @@ from pathlib import Path
 from flask import Flask
 from flask_migrate import Migrate
 
-from fieldsvc import queue
+from fieldsvc import api, console, queue
 from fieldsvc.base.db import db, engine_options, prepare_engine
 from fieldsvc.config import BadSetting, Settings
 
@@ -53,7 +53,6 @@ def create_app(settings: Settings | None = None) -> Flask:
         prepare_engine(db.engine)
     Migrate(app, db, directory=str(migrations_dir()))
     queue.init_app(app, settings)
-    from fieldsvc import api
-
     api.init_app(app)
+    console.init_app(app)
     return app
