@@ -17,7 +17,7 @@ from sqlalchemy import Select, func, insert, select, update
 from fieldsvc import kinds, rules
 from fieldsvc.base.clock import new_id
 from fieldsvc.base.db import db, reading, transaction
-from fieldsvc.base.errors import Invalid, NotFound
+from fieldsvc.base.errors import Conflict, NotFound
 from fieldsvc.base.plain import plain
 from fieldsvc.geo import planner
 from fieldsvc.geo.territories import SITE_CLASSES
@@ -49,12 +49,13 @@ def request(
 
     Ring ``run_dispatch`` with its id after the commit.
 
-    :raises Invalid: a territory that is not there or not the caller's, or an unknown kind.
+    :raises Conflict: a territory that is not there or not the caller's.
+    :raises Invalid: an unknown kind.
     """
     for place, territory_id in enumerate(territory_ids or ()):
         known = db.session.get(Territory, territory_id) is not None
         if not known or (scope is not None and territory_id not in scope):
-            raise Invalid.field(f"/territory_ids/{place}", "there is no such territory")
+            raise Conflict(f"/territory_ids/{place}: there is no such territory")
     for name in wanted_kinds or ():
         jobs.known_kind(name)
     run_row = DispatchRun(
@@ -445,7 +446,7 @@ def row(found: DispatchRun) -> dict[str, Any]:
     return shown
 
 
-def decisions(run_id: str) -> Select[DispatchDecision, str, str | None]:
+def decisions(run_id: str) -> Any:
     """The decisions of a run, each with the number of its job and the code of its crew."""
     return (
         select(DispatchDecision, Job.number, Crew.code)

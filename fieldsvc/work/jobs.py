@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from fieldsvc import kinds, rules
 from fieldsvc.base.clock import new_id
 from fieldsvc.base.db import db
-from fieldsvc.base.errors import Conflict, FieldsvcError, Forbidden, Invalid, NotFound
+from fieldsvc.base.errors import Conflict, Forbidden, Invalid, NotFound
 from fieldsvc.base.plain import plain
 from fieldsvc.geo.territories import Located
 from fieldsvc.history.record import Source, record
@@ -32,8 +32,8 @@ DEFAULT_PRIORITY = 5
 HAZARD_PRIORITY = 1
 """Hazards go first, whatever the caller thought of the priority."""
 
-Matches = Callable[[int], bool]
-"""Whether a revision is one the caller had in hand (its ``If-Match``)."""
+Check = Callable[[int], None]
+"""Raises ``precondition-failed`` unless the revision is the one the caller had in hand (its ``If-Match``)."""
 
 EDITABLE = frozenset(
     "title description priority hazards access_note contact_phone tags service_minutes window_start window_end due_at "
@@ -103,8 +103,8 @@ def create(source: Source, new: NewJob, scope: Collection[str] | None = None) ->
     """Make a job from ``new``; it waits to be scheduled.
 
     :param scope: the territories the caller may write in, ``None`` for all.
-    :raises Invalid: unknown kind, customer or usage point; a window that ends before it begins.
-    :raises Conflict: ``already-exists``: the external key is taken.
+    :raises Invalid: unknown kind; a window that ends before it begins.
+    :raises Conflict: unknown customer or usage point; ``already-exists``: the external key is taken.
     :raises Forbidden: the place is not in the caller's territories.
     """
     new = with_customer(new)
@@ -240,7 +240,7 @@ def check_window(start: datetime | None, end: datetime | None) -> None:
 def with_customer(new: NewJob) -> NewJob:
     """``new`` with the customer of its usage point, and the place of either where none was said.
 
-    :raises Invalid: one of them is unknown, or the usage point is another customer's.
+    :raises Conflict: one of them is unknown, or the usage point is another customer's.
     """
     if new.usage_point_id is None and new.customer_id is None:
         return new
@@ -248,13 +248,13 @@ def with_customer(new: NewJob) -> NewJob:
     if new.usage_point_id is not None:
         usage_point = db.session.get(UsagePoint, new.usage_point_id)
         if usage_point is None:
-            raise Invalid.field("usage_point_id", "there is no such usage point")
+            raise Conflict("usage_point_id: there is no such usage point")
         if customer_id not in (None, usage_point.customer_id):
-            raise Invalid.field("usage_point_id", "belongs to another customer")
+            raise Conflict("usage_point_id: belongs to another customer")
         customer_id, location_id = usage_point.customer_id, usage_point.location_id
     customer = db.session.get(Customer, customer_id)
     if customer is None:
-        raise Invalid.field("customer_id", "there is no such customer")
+        raise Conflict("customer_id: there is no such customer")
     location = db.session.get_one(ServiceLocation, location_id) if location_id else customer.location
     return at_location(new, customer.id, location.lon, location.lat, location.address, location.site_class)
 
@@ -296,7 +296,7 @@ def require_scope(territory_id: str | None, scope: Collection[str] | None) -> No
         raise Forbidden("the place does not lie in one of your territories")
 
 
-def hold(job_id: str, scope: Collection[str] | None, matches: Matches | None) -> Job:
+def hold(job_id: str, scope: Collection[str] | None, check: Check | None) -> Job:
     """The job, held for a change by somebody with ``scope``.
 
     :raises NotFound: there is none, or none the caller may see.
@@ -305,8 +305,8 @@ def hold(job_id: str, scope: Collection[str] | None, matches: Matches | None) ->
     job = change.lock(job_id)
     if scope is not None and job.territory_id not in scope:
         raise NotFound("job", job_id)
-    if matches is not None and not matches(job.rev):
-        raise FieldsvcError("precondition-failed", f"job {job.number} is at revision {job.rev} now", rev=job.rev)
+    if check is not None:
+        check(job.rev)
     return job
 
 
@@ -315,7 +315,7 @@ def edit(
     job_id: str,
     wanted: Mapping[str, Any],
     *,
-    matches: Matches | None,
+    check: Check | None,
     scope: Collection[str] | None = None,
 ) -> Job:
     """Change fields of a job; ``wanted`` holds members of :data:`EDITABLE`, ``lon`` and ``lat`` together.
@@ -323,10 +323,11 @@ def edit(
     A new point finds its territory anew. Nothing happens when every member has its value already.
 
     :raises FieldsvcError: see :func:`hold`; ``state-not-allowed`` when the job has ended.
-    :raises Invalid: a window that ends before it begins, an unknown usage point.
+    :raises Invalid: a window that ends before it begins.
+    :raises Conflict: an unknown usage point.
     :raises Forbidden: the new place is not in the caller's territories.
     """
-    job = hold(job_id, scope, matches)
+    job = hold(job_id, scope, check)
     if job.status in change.ENDED:
         raise Conflict(
             f"job {job.number} is {job.status} and cannot be edited", "state-not-allowed", status_now=job.status
@@ -353,7 +354,7 @@ def edit(
 def _owner(usage_point_id: str) -> str:
     owner = db.session.scalar(select(UsagePoint.customer_id).where(UsagePoint.id == usage_point_id))
     if owner is None:
-        raise Invalid.field("usage_point_id", "there is no such usage point")
+        raise Conflict("usage_point_id: there is no such usage point")
     return owner
 
 
@@ -371,34 +372,34 @@ def assign(
     crew_id: str,
     *,
     planned_start: datetime | None = None,
-    matches: Matches | None = None,
+    check: Check | None = None,
     scope: Collection[str] | None = None,
 ) -> Job:
     """Give the job to a crew.
 
-    :raises Invalid: there is no such crew; otherwise as ``change.assign`` and :func:`hold`.
+    :raises Conflict: there is no such crew; otherwise as ``change.assign`` and :func:`hold`.
     """
-    job = hold(job_id, scope, matches)
+    job = hold(job_id, scope, check)
     crew = db.session.get(Crew, crew_id)
     if crew is None:
-        raise Invalid.field("crew_id", "there is no such crew")
+        raise Conflict("crew_id: there is no such crew")
     change.assign(source, job, crew, planned_start=planned_start)
     return job
 
 
 def unassign(
-    source: Source, job_id: str, reason: str, *, matches: Matches | None = None, scope: Collection[str] | None = None
+    source: Source, job_id: str, reason: str, *, check: Check | None = None, scope: Collection[str] | None = None
 ) -> Job:
     """Take the job from its crew; it waits again."""
-    job = hold(job_id, scope, matches)
+    job = hold(job_id, scope, check)
     change.unassign(source, job, reason)
     return job
 
 
 def cancel(
-    source: Source, job_id: str, reason: str, *, matches: Matches | None = None, scope: Collection[str] | None = None
+    source: Source, job_id: str, reason: str, *, check: Check | None = None, scope: Collection[str] | None = None
 ) -> Job:
     """Cancel a job that has not ended."""
-    job = hold(job_id, scope, matches)
+    job = hold(job_id, scope, check)
     change.cancel(source, job, reason)
     return job

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -184,15 +184,14 @@ def ticket_row(found: Ticket) -> dict[str, Any]:
     return {name: plain(getattr(found, name)) for name in _TICKET_FIELDS}
 
 
-def jobs_around(
-    *, customer_id: str | None = None, usage_point_ids: Sequence[str] = (), most: int = 50
-) -> tuple[list[dict[str, Any]], bool]:
-    """The newest jobs of a customer or of usage points, as a record page shows them, and whether there are more."""
+def jobs_around(*, customer_id: str | None = None, usage_point_id: str | None = None, most: int) -> dict[str, Any]:
+    """The newest jobs of a customer or a usage point as a record page shows them: ``{"items", "more"}``."""
     query = select(Job)
     if customer_id is not None:
         query = query.where(Job.customer_id == customer_id)
-    if usage_point_ids:
-        query = query.where(Job.usage_point_id.in_(list(usage_point_ids)))
+    if usage_point_id is not None:
+        query = query.where(Job.usage_point_id == usage_point_id)
     rows = list(db.session.scalars(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(most + 1)))
     fields = "id number kind status priority title usage_point_id crew_id due_at completed_at created_at result".split()
-    return [{name: plain(getattr(row, name)) for name in fields} for row in rows[:most]], len(rows) > most
+    items = [{name: plain(getattr(row, name)) for name in fields} for row in rows[:most]]
+    return {"items": items, "more": len(rows) > most}

@@ -46,8 +46,8 @@ class NewTicket:
 def receive(source: Source, new: NewTicket, scope: Collection[str] | None = None) -> Ticket:
     """Take in a ticket: it opens an incident, sends out a job, and is noted as a contact of the customer.
 
-    :raises Invalid: unknown customer, usage point or kind; received later than now.
-    :raises Conflict: ``already-exists``: the external key is taken.
+    :raises Invalid: unknown kind; received later than now.
+    :raises Conflict: unknown customer or usage point; ``already-exists``: the external key is taken.
     :raises Forbidden: the place is not in the caller's territories.
     """
     now = source.recorded_at
@@ -99,9 +99,9 @@ def _job_for(new: NewTicket, received_at: datetime) -> jobs.NewJob:
     if new.customer_number is not None:
         numbered = db.session.scalar(select(Customer.id).where(Customer.number == new.customer_number))
         if numbered is None:
-            raise Invalid.field("customer_number", "there is no such customer")
+            raise Conflict("customer_number: there is no such customer")
         if customer_id not in (None, numbered):
-            raise Invalid.field("customer_number", "is another customer than customer_id")
+            raise Conflict("customer_number: is another customer than customer_id")
         customer_id = numbered
     kind = jobs.known_kind(new.job_kind) if new.job_kind is not None else None
     title = f"{kind.title}: {new.trouble_code}" if kind and new.trouble_code else None
