@@ -29,6 +29,7 @@ from urllib.parse import unquote_to_bytes
 import flask_smorest  # type: ignore[import-untyped]
 import marshmallow as ma
 import orjson
+from apispec.ext.marshmallow import MarshmallowPlugin
 from flask import Flask, request
 from werkzeug.routing import BaseConverter
 
@@ -64,9 +65,26 @@ class Api(flask_smorest.Api):
         """None: ``api.paging`` has another form."""
 
     def init_app(self, app: Flask, *, spec_kwargs: Mapping[str, Any] | None = None) -> None:
-        super().init_app(app, spec_kwargs=spec_kwargs)
+        plugin = MarshmallowPlugin(schema_name_resolver=_SchemaNames())
+        super().init_app(app, spec_kwargs={**(spec_kwargs or {}), "marshmallow_plugin": plugin})
         self.register_converter(IdConverter, lambda _: {"type": "string", "pattern": ID_PATTERN})
         self.spec.components.schema("Problem", problems.SCHEMA)
+
+
+class _SchemaNames:
+    """Names schemas in the description after their class; a second class of that name gets its room before it."""
+
+    def __init__(self) -> None:
+        self._taken: dict[str, type] = {}
+
+    def __call__(self, schema: Any) -> str:
+        kind = schema if isinstance(schema, type) else type(schema)
+        name = kind.__name__.removesuffix("Schema")
+        room = kind.__module__.rpartition(".")[2].title().replace("_", "")
+        for candidate in (name, room + name, *(f"{name}{number}" for number in range(2, 100))):
+            if self._taken.setdefault(candidate, kind) is kind:
+                return candidate
+        raise ValueError(f"a hundred schemas are called {name}")
 
 
 def document(

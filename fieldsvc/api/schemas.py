@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 import marshmallow as ma
@@ -304,6 +305,7 @@ class PageArgs(Schema):
     cursor = Text(600, pattern="^[0-9A-Za-z_=-]+$", metadata={"description": "`next` of the page before."})
 
 
+@cache
 def page_of(item: type[Schema]) -> type[Schema]:
     """The schema of one page of ``item``."""
     name = item.__name__.removesuffix("Schema").removesuffix("Answer") + "Page"

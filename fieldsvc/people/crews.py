@@ -234,7 +234,7 @@ def _by_code(codes: Sequence[str]) -> list[str]:
     if not wanted:
         return []
     rows = db.session.execute(select(Territory.code, Territory.id).where(Territory.code.in_(wanted)))
-    found = dict(rows.tuples().all())
+    found = {row.code: row.id for row in rows}
     missing = sorted(wanted - found.keys())
     if missing:
         errors = [{"field": "/territory_codes", "reason": f"there is no territory {code}"} for code in missing]

@@ -202,9 +202,8 @@ def ids_of_codes(codes: list[str]) -> list[str]:
 
     :raises NotFound: one of them is no code of a territory.
     """
-    found = dict(
-        db.session.execute(select(Territory.code, Territory.id).where(Territory.code.in_(codes))).tuples().all()
-    )
+    rows = db.session.execute(select(Territory.code, Territory.id).where(Territory.code.in_(codes)))
+    found = {row.code: row.id for row in rows}
     missing = [code for code in codes if code not in found]
     if missing:
         raise NotFound("territory", missing[0])
