@@ -53,11 +53,8 @@ def page(scopes: Sequence[str], checkpoint: str | None, limit: int, secret: str)
             empty = signer.dumps({"e": life, "f": wanted, "n": {}})
             return Page([], str(empty), has_more=True, reset=True)
         seen = told["n"]
-    ends = dict(
-        db.session.execute(select(SyncCounter.scope, SyncCounter.n).where(SyncCounter.scope.in_(list(scopes))))
-        .tuples()
-        .all()
-    )
+    counters = select(SyncCounter.scope, SyncCounter.n).where(SyncCounter.scope.in_(list(scopes)))
+    ends = {row.scope: row.n for row in db.session.execute(counters)}
     changes: list[bytes] = []
     has_more = False
     for scope in scopes:
