@@ -7,7 +7,8 @@ conflict. The merge is of one operation: when one field must be reviewed or refu
 Policies:
 
 - ``server_wins`` / ``field_wins``: in overlap the record / the device keeps its value; severity soft.
-- ``latest_occurred``: in overlap the value that was set later in the field; at the same time the record's; soft.
+- ``latest_occurred``: in overlap the value that was set later in the field; at the same time the record's; soft. So
+  that any order of delivery ends the same, whoever stores keeps a field's time also when an equal value came later.
 - ``append``: what the device added is added to the record (lists and text); never a conflict.
 - ``set_union``: what the device added is added, what it took away is taken away; never a conflict.
 - ``max`` / ``min``: the larger / smaller of device and record, in overlap or not; never a conflict.

@@ -334,7 +334,7 @@ def _update(op: Operation, payload: JobUpdate, situation: Situation, moved: tupl
 def edit(op: Operation, fields: msgspec.Struct, entity: str) -> Decision:
     """A checked edit as one :class:`MergeFields`; fields nobody may edit are named in the explanation."""
     known: dict[str, Any] = msgspec.to_builtins(fields)
-    ignored = sorted(set(op.set or {}) - set(known))
+    ignored = sorted(name[:100] for name in set(op.set or {}) - set(known))[:50]
     if not known:
         return rejected("bad_payload", errors=(fault("/set", "names no field that a crew may edit"),))
     was = {name: value for name, value in (op.was or {}).items() if name in known}

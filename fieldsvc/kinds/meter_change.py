@@ -7,6 +7,7 @@ the one on record, a register that fell, parts that do not add up to the total, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -41,6 +42,7 @@ from fieldsvc.kinds.registers import (
     texts,
     too_long,
 )
+from fieldsvc.rules import NoRule
 
 SealNo = Annotated[str, Meta(min_length=1, max_length=60)]
 Ratio = Annotated[int, Meta(ge=1, le=100_000)]
@@ -216,7 +218,14 @@ def _problems(
 
 
 def _tolerances(op: Operation, situation: Situation) -> tuple[Decimal, Decimal]:
-    on = op.occurred_at.date()
+    """Register units and share of the total; today's where a device's clock points to before the first edition."""
+    try:
+        return _tolerances_on(op.occurred_at.date(), situation)
+    except NoRule:
+        return _tolerances_on(situation.now.date(), situation)
+
+
+def _tolerances_on(on: date, situation: Situation) -> tuple[Decimal, Decimal]:
     units = situation.rules.tolerance("energy_sum_register_units", on).value
     relative = situation.rules.tolerance("energy_sum_relative", on).value
     return Decimal(str(units)), Decimal(str(relative))

@@ -23,6 +23,7 @@ from fieldsvc.kinds.base import Fault
 
 MAX_DEPTH = 16
 MAX_FAULTS = 50
+MAX_POINTER = 300
 
 Code = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,59}$", description="a code of letters, digits and _ . : -")
@@ -62,7 +63,8 @@ class BadPayload(ValueError):
 
 
 def fault(at: str, reason: str) -> Fault:
-    return {"field": at, "reason": reason}
+    """One fault; a pointer into a device's own absurdly long names is cut."""
+    return {"field": at[:MAX_POINTER], "reason": reason}
 
 
 class Position(msgspec.Struct):
@@ -109,18 +111,19 @@ def _text_faults(content: Any, at: str) -> Iterator[Fault]:
     while waiting:
         value, where, depth = waiting.pop()
         if depth > MAX_DEPTH:
-            yield fault(where[:200], f"is nested deeper than {MAX_DEPTH} levels")
+            yield fault(where, f"is nested deeper than {MAX_DEPTH} levels")
             return
         if isinstance(value, str):
             reason = _bad_text(value)
             if reason:
                 yield fault(where, reason)
         elif isinstance(value, dict):
-            for key in value:
+            for key, member in value.items():
                 reason = _bad_text(str(key))
-                if reason:
+                if reason:  # said of the parent: the name itself could not be stored or shown
                     yield fault(where, f"a member's name {reason}")
-            waiting += [(member, f"{where}/{_pointer(key)}", depth + 1) for key, member in value.items()]
+                else:
+                    waiting.append((member, f"{where}/{_pointer(key)}", depth + 1))
         elif isinstance(value, list):
             waiting += [(member, f"{where}/{position}", depth + 1) for position, member in enumerate(value)]
 

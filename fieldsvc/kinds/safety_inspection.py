@@ -8,12 +8,13 @@ it passed or somebody released it; every other point is done when it is recorded
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from fieldsvc.base.clock import format_time
+from fieldsvc.base.clock import format_time, parse_time
 from fieldsvc.kinds.base import Decision, Effect, Kind, Operation, SetResult, Situation, applied, rejected
 from fieldsvc.kinds.common import (
     GRADES,
@@ -25,7 +26,6 @@ from fieldsvc.kinds.common import (
     Handler,
     close_defects,
     complete,
-    device_time,
     judge,
     open_defect,
     result_of,
@@ -148,12 +148,20 @@ def _gather(
     """The items with this record's joined in: of one item the later record counts, in whatever order they come."""
     items, older = dict(before), []
     for item in payload.items:
-        there = device_time(op, before[item.code].get("recorded_at")) if item.code in before else None
-        if there is not None and there - op.clock_offset > op.occurred_at:
+        there = _recorded_at(before.get(item.code, {}))
+        if there is not None and there > op.occurred_at:
             older.append(item.code)
         else:
             items[item.code] = plain(item) | {"recorded_at": format_time(op.occurred_at)}
     return items, older
+
+
+def _recorded_at(entry: Mapping[str, Any]) -> datetime | None:
+    """When an item in the result was recorded (estimated time), as this kind wrote it."""
+    try:
+        return parse_time(entry["recorded_at"])
+    except (KeyError, ValueError):
+        return None
 
 
 def _done(item: Mapping[str, Any], items: dict[str, dict[str, Any]], situation: Situation) -> bool:
