@@ -17,6 +17,7 @@ import orjson
 from flask import request
 from sqlalchemy import Select, literal, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.types import TypeDecorator
 
 from fieldsvc.api.schemas import PageArgs, page_of
 from fieldsvc.base.clock import format_time, parse_time
@@ -97,9 +98,14 @@ def read_cursor(cursor: str, order: Sequence[Column]) -> list[Any]:
         values = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         if not isinstance(values, list) or len(values) != len(order):
             raise refused
-        return [_fit(value, column.type.python_type) for value, column in zip(values, order, strict=True)]
+        return [_fit(value, _python_type(column)) for value, column in zip(values, order, strict=True)]
     except (ValueError, TypeError, binascii.Error):
         raise refused from None
+
+
+def _python_type(column: Column) -> type:
+    """The type of a column's values; of one of our own types, that of the type behind it."""
+    return (column.type.impl if isinstance(column.type, TypeDecorator) else column.type).python_type
 
 
 def _fit(value: Any, python_type: type) -> Any:
