@@ -267,7 +267,7 @@ def _str_faults(info: ms.StrType, value: str, at: str, schema: Mapping[str, Any]
         yield fault(at, "must not be empty" if info.min_length == 1 else f"needs at least {info.min_length} characters")
     elif info.max_length is not None and len(value) > info.max_length:
         yield fault(at, f"may have at most {info.max_length} characters")
-    elif info.pattern is not None and not re.fullmatch(info.pattern.removesuffix("$") + r"\Z", value):
+    elif info.pattern is not None and not re.fullmatch(info.pattern.removesuffix("$"), value):
         yield fault(at, f"must be {schema.get('description') or 'of the form ' + info.pattern}")
     elif schema.get("format") == "date-time":
         try:
