@@ -105,7 +105,8 @@ def read_cursor(cursor: str, order: Sequence[Column]) -> list[Any]:
 
 def _python_type(column: Column) -> type:
     """The type of a column's values; of one of our own types, that of the type behind it."""
-    return (column.type.impl if isinstance(column.type, TypeDecorator) else column.type).python_type
+    plain = column.type.impl_instance if isinstance(column.type, TypeDecorator) else column.type
+    return plain.python_type
 
 
 def _fit(value: Any, python_type: type) -> Any:

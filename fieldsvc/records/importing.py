@@ -345,7 +345,7 @@ def _located(asked: Sequence[_Asked], now: datetime) -> list[tuple[str | None, s
     """Territory id and site class of every row: what the row says of the class wins over its territory's."""
     spots = [(one.place["lon"], one.place["lat"]) for one in asked if one.place["lon"] is not None]
     found = iter(territories.index(now).locate_many([lon for lon, _ in spots], [lat for _, lat in spots]))
-    classes = dict(db.session.execute(select(Territory.id, Territory.site_class)).tuples().all())
+    classes = dict(db.session.execute(select(Territory.id, Territory.site_class)).all())
     places = []
     for one in asked:
         territory_id = next(found).territory_id if one.place["lon"] is not None else None

@@ -171,14 +171,14 @@ def _read(run_id: str, now: datetime) -> _Basis:
     skills = {name: jobs.skill_for(kind, now) for name, kind in kinds.discover().items()}
     waiting = list(db.session.scalars(_waiting(asked)))
     fleet = _crews(plan_from, asked.scope_territory_ids)
-    names = dict(db.session.execute(select(Territory.id, Territory.name)).tuples().all())
+    names = dict(db.session.execute(select(Territory.id, Territory.name)).all())
     return _Basis(
         plan_from=plan_from,
         plan_jobs=[_plan_job(job, skills.get(job.kind, job.kind)) for job in waiting],
         crews=fleet,
         seen={job.id: _fingerprint(job) for job in waiting},
         source=Source(kind="system", recorded_at=now, id=asked.id, name=_by(asked)),
-        crew_names=dict(db.session.execute(select(Crew.id, Crew.code)).tuples().all()),
+        crew_names=dict(db.session.execute(select(Crew.id, Crew.code)).all()),
         territory_names=names,
     )
 
@@ -441,7 +441,7 @@ def row(found: DispatchRun) -> dict[str, Any]:
         select(DispatchDecision.reason, func.count())
         .where(DispatchDecision.run_id == found.id, DispatchDecision.crew_id.is_(None))
         .group_by(DispatchDecision.reason)
-    ).tuples()
+    )
     shown["not_assigned"] = dict(sorted(counted.all()))
     return shown
 

@@ -132,7 +132,7 @@ class JobImport:
         now = source.recorded_at
         spots = [(one.lon, one.lat) for one in new if one.lon is not None and one.lat is not None]
         located = iter(territories.index(now).locate_many([lon for lon, _ in spots], [lat for _, lat in spots]))
-        site_classes = dict(db.session.execute(select(Territory.id, Territory.site_class)).tuples().all())
+        site_classes = dict(db.session.execute(select(Territory.id, Territory.site_class)).all())
         drawn = numbers.draw(Job.number, "J-", len(new))
         drafts = []
         for one, number in zip(new, drawn, strict=True):
