@@ -11,7 +11,7 @@ from fieldsvc.config import Settings
 from fieldsvc.queue import ring
 from fieldsvc.sync import reconcile as reconciling
 from fieldsvc.sync import sweep as sweeping
-from fieldsvc.work import dispatch
+from fieldsvc.work import closing, dispatch
 from workers.runtime import task
 
 
@@ -33,8 +33,10 @@ def run_dispatch(run_id: str, *, now: datetime) -> None:
 
 @task(transactional=False)
 def sweep(*, now: datetime) -> int:
-    """Ring again for what nobody has heard; returns how many rings."""
+    """Ring again for what nobody has heard, close what is over; returns how many rings."""
     with transaction():
         installs, runs = list(sweeping.due(now)), list(dispatch.due(now))
+    with transaction():
+        closing.close_due(now)
     rung = [ring("reconcile", install_id) for install_id in installs]
     return sum(rung + [ring("run_dispatch", run_id) for run_id in runs])

@@ -67,7 +67,6 @@ class Situation:
     - ``seal_numbers_in_use``: those of the numbers named by the operation that are fitted anywhere.
     - ``defects``: ``{id, item_code, job_id, found_at, state}`` of the usage point, open and closed.
     - ``checklist``: the checklist of the job's kind as :meth:`RuleBook.checklist` gives it, or None.
-    - ``parked``: kinds of the job's other operations that are parked and wait for a reviewer.
     - ``waived``: what a dispatcher decided in a review: ``completed_after_cancel``, ``energy_mismatch``,
       ``seal_in_use``, ``register_fell:wrap`` or ``register_fell:misread``. Empty on the first judgement.
     """
@@ -83,7 +82,6 @@ class Situation:
     seal_numbers_in_use: frozenset[str] = frozenset()
     defects: tuple[dict[str, Any], ...] = ()
     checklist: dict[str, Any] | None = None
-    parked: frozenset[str] = frozenset()
     waived: frozenset[str] = frozenset()
 
 

@@ -77,11 +77,14 @@ def is_physical(op_kind: str) -> bool:
 def allowed(status: str, op_kind: str) -> str | None:
     """The status after ``op_kind``: a status, ``"superseded"``, or None when it is not possible.
 
-    Remarks leave the status as it is. On a cancelled job everything but a physical fact is superseded.
+    Remarks leave the status as it is. On a cancelled job a note still stands; everything else but a physical fact is
+    superseded.
     """
     if status not in STATUSES:
         return None
     if status == "cancelled":
+        if op_kind == "note.add":
+            return status
         return None if is_physical(op_kind) else SUPERSEDED
     if op_kind in REMARKS:
         return status

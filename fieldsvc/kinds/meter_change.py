@@ -285,9 +285,6 @@ def _remarks(payload: Exchange, situation: Situation) -> dict[str, Any]:
 
 def _completed(op: Operation, payload: Complete, situation: Situation, moved: tuple[Effect, ...]) -> Decision:
     exchange = result_of(situation).get("exchange")
-    if not isinstance(exchange, dict) and "meter.exchange" in situation.parked:
-        text = "the meter exchange of this job is under review; the completion waits for it"
-        return parked("missing_predecessor", {"text": text})
     if not isinstance(exchange, dict):
         text = "a meter change is completed after its meter.exchange; if no meter was changed, send job.not_done"
         return rejected("state_not_allowed", {"text": text})

@@ -16,5 +16,6 @@ def test_the_first_page_says_what_runs_and_allows_no_scripts(client: FlaskClient
 
 
 def test_its_style_sheet_is_there_and_nothing_beside_it(client: FlaskClient) -> None:
-    assert client.get("/static/home.css").mimetype == "text/css"
+    with client.get("/static/home.css") as sheet:
+        assert sheet.mimetype == "text/css"
     assert client.get("/static/../templates/home.html").status_code == 404

@@ -346,12 +346,6 @@ def test_a_meter_change_is_completed_only_after_its_exchange():
     assert only(done, SetResult).result["exchange"]["new"]["asset_no"] == "NEW-1"
 
 
-def test_a_completion_waits_in_review_with_its_parked_exchange():
-    op = operation("job.complete", {})
-    decision = KIND.reconcile(op, meter_situation("in_progress", parked=frozenset({"meter.exchange"})))
-    assert (decision.outcome, decision.reason) == ("parked", "missing_predecessor")
-
-
 def test_an_unknown_new_meter_is_said_to_be_entered():
     key = "new_meter_entered_in_register_of_assets"
     assert judge().explanation[key] == "NEW-1"
