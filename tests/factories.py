@@ -16,7 +16,7 @@ from fieldsvc.base.db import reading, transaction
 from fieldsvc.people import crews, devices, staff, territories
 from fieldsvc.people.actors import SYSTEM
 
-SKILLS = ("repair", "meter_change", "safety_inspection")
+SKILLS = ("repair", "metering", "inspection")
 PASSWORD = "correct horse battery"  # noqa: S105
 _numbers = itertools.count(1)
 
