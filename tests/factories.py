@@ -1,4 +1,4 @@
-"""What tests start from: territories, staff, crews, shifts and devices, made by the use cases the service itself uses."""
+"""What tests start from: territories, staff, crews, shifts and devices, made by the use cases of the service itself."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fieldsvc.people import crews, devices, staff, territories
 from fieldsvc.people.actors import SYSTEM
 
 SKILLS = ("repair", "metering", "inspection")
-PASSWORD = "correct horse battery"  # noqa: S105
+PASSWORD = "correct horse battery"
 _numbers = itertools.count(1)
 
 
@@ -38,7 +38,7 @@ def collection(*features: dict[str, Any]) -> dict[str, Any]:
 
 
 def make_territories(app: Flask, *features: dict[str, Any]) -> dict[str, str]:
-    """Import ``features`` (default: urban A around 111.55 E 35.45 N, rural B east, remote C north of it); code -> id."""
+    """Import ``features``; code -> id. Default: urban A around 111.55 E 35.45 N, rural B east, remote C north of it."""
     features = features or (
         square("A", 111.5, 35.4),
         square("B", 111.6, 35.4, site_class="rural"),

@@ -5,6 +5,7 @@ Passwords are kept as argon2 hashes, tokens as SHA-256; neither is ever shown ag
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ PASSWORD_LENGTH = (10, 200)
 USERNAME_PATTERN = "^[a-z0-9][a-z0-9._-]{1,63}$"
 LONGEST_TOKEN = timedelta(days=366)
 
-_hasher = PasswordHasher()
+# OWASP's parameters for argon2id (Password Storage Cheat Sheet): little enough memory for many logins at once.
+_hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,11 @@ def get(staff_id: str, *, lock: bool = False) -> Staff:
     if staff is None:
         raise NotFound("user", staff_id)
     return staff
+
+
+def is_username(text: str) -> bool:
+    """Whether ``text`` may be the name of an account."""
+    return re.fullmatch(USERNAME_PATTERN.strip("^$"), text, re.ASCII) is not None
 
 
 def by_username(username: str) -> Staff:

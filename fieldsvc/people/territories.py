@@ -168,14 +168,17 @@ def locate(lon: float, lat: float, now: datetime) -> Located:
 
 def locate_for(actor: Actor, lon: float, lat: float, now: datetime) -> dict[str, Any]:
     """The answer for a point as ``actor`` may see it: a territory outside of the scope is not named."""
-    located = locate(lon, lat, now)
+    if (lon, lat) == (0, 0):  # what a form that was left empty sends; the index refuses it
+        located = Located(None, "outside", None, (), "0/0 is taken for a point left out, not for a place")
+    else:
+        located = locate(lon, lat, now)
     candidates = [territory_id for territory_id in located.candidates if actor.sees(territory_id)]
     chosen = located.territory_id if located.territory_id is not None and actor.sees(located.territory_id) else None
     territory = db.session.get(Territory, chosen) if chosen else None
     reason = located.reason
     if located.territory_id is not None and territory is None:
         reason = "it lies outside of your territories"
-    elif reason is not None and actor.scope is not None:
+    elif reason is not None and actor.scope is not None and located.distance_m is not None:
         reason = "it lies outside of every territory"
     return {
         "territory": None if territory is None else territory_doc(territory),
