@@ -43,7 +43,8 @@ View = Callable[..., Any]
 class IdConverter(BaseConverter):
     """``<id:job_id>`` in a route: anything that cannot be an id is no address of ours, so it is 404."""
 
-    regex = ID_PATTERN.strip("^$")
+    # Not the names of actions beside ids: GET /v1/territories/import would else be a territory that is not there.
+    regex = r"(?!(?:import|locate)\Z)" + ID_PATTERN.strip("^$")
     part_isolating = True
 
 
