@@ -287,9 +287,15 @@ def _moves() -> Iterator[str]:
                 to.setdefault(after, []).append(status)
         remark = op_kind in lifecycle.REMARKS
         goal = "stays as it is" if remark else "<br>".join(f"`{status}`" for status in to)
-        start = "every status but `cancelled`" if remark else "<br>".join(_names(found) for found in to.values())
+        stays = [status for status in lifecycle.STATUSES if lifecycle.allowed(status, op_kind) == status]
+        start = _but(stays) if remark else "<br>".join(_names(found) for found in to.values())
         physical = "yes" if lifecycle.is_physical(op_kind) else ""
         yield f"| `{op_kind}` | {goal} | {start} | {_names(behind)} | {physical} |\n"
+
+
+def _but(statuses: list[str]) -> str:
+    others = [status for status in lifecycle.STATUSES if status not in statuses]
+    return f"every status but {_names(others)}" if others else "every status"
 
 
 def _names(statuses: list[str]) -> str:
