@@ -178,7 +178,8 @@ def test_a_file_that_cannot_be_used_at_all_says_why(layout: Layout, data: bytes,
 
 CUSTOMERS = """number,name,name_local,importance,lon,lat,address,usage_point_number,transformer_area,meter_asset_no,\
 meter_digits,ct_ratio,pt_ratio,installed_at,last_reading_total,last_reading_peak,last_reading_at
-C-1,Household 1,一户,none,111.55,35.45,East lane 1,U-1,TA-1,M-1,6,1,1,2020-01-01T00:00:00Z,48213.6,1000.25,2026-11-01T00:00:00Z
+C-1,Household 1,一户,none,111.55,35.45,East lane 1,U-1,TA-1,M-1,6,1,1,2020-01-01T00:00:00Z,48213.6,1000.25,\
+2026-11-01T00:00:00Z
 C-2,Mill,磨坊,second,111.65,35.45,Mill road,U-2,TA-2,M-2,6,20,100,2020-01-01T00:00:00Z,99.0,,2026-11-01T00:00:00Z
 C-3,Shop,店,none,111.55,35.55,Market,,,,,,,,,,
 """
@@ -292,7 +293,8 @@ def test_jobs_find_their_customer_and_place_by_number(app: Flask) -> None:
     ids = make_territories(app)
     client = make_staff(app)
     import_customers(app, CUSTOMERS)
-    text = "external_key,kind,usage_point_number,customer_number\na,meter_change,U-1,\nb,repair,,C-2\nc,repair,U-1,C-2\nd,repair,X,\n"
+    header = "external_key,kind,usage_point_number,customer_number\n"
+    text = header + "a,meter_change,U-1,\nb,repair,,C-2\nc,repair,U-1,C-2\nd,repair,X,\n"
     outcome = import_jobs(app, text)
     assert outcome.created == 2 and faults(outcome) == [(4, "usage_point_number"), (5, "usage_point_number")]
     jobs = {job["external_key"]: job for job in client.get("/v1/jobs").json["items"]}
