@@ -102,8 +102,26 @@ def test_a_method_that_is_not_there_is_405_with_allow(app: Flask, method: str) -
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=201", "limit=-1", "limit=1e2", "limit=" + "9" * 400, "limit=１", "limit=", "page=1", "limit=1&limit=2", "cursor=%00", "cursor=", "%ff=1", "limit=%ff", "=1", "limit=0x10", "limit=1_0"],
-)  # fmt: skip
+    "query",
+    [
+        "limit=0",
+        "limit=201",
+        "limit=-1",
+        "limit=1e2",
+        "limit=" + "9" * 400,
+        "limit=１",
+        "limit=",
+        "page=1",
+        "limit=1&limit=2",
+        "cursor=%00",
+        "cursor=",
+        "%ff=1",
+        "limit=%ff",
+        "=1",
+        "limit=0x10",
+        "limit=1_0",
+    ],
+)
 def test_a_query_that_cannot_be_used_is_422(app: Flask, query: str) -> None:
     answer = make_staff(app).get(f"/v1/crews?{query}")
     is_problem(answer, 422, "invalid")
