@@ -1,0 +1,1 @@
+"""What fieldsvc claims about speed, runnable: ``python -m bench.push`` and ``python -m bench.pull``."""
