@@ -36,6 +36,8 @@ def load_settings(data_dir: Path | None = None) -> Settings:
         return settle(settings, data_dir or settings.data_dir)
     except BadSetting as error:
         raise click.ClickException(str(error)) from None
+    except OSError as error:
+        raise click.ClickException(f"the data directory cannot be used: {error}") from None
 
 
 data_dir_option = click.option(
@@ -58,8 +60,9 @@ def up(host: str, port: int | None, workers: int, data_dir: Path | None) -> None
     from fieldsvc.embedded import Service, StartError
 
     stop = threading.Event()
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        signal.signal(getattr(signal, name), lambda *_: stop.set())
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays in force
+            signal.signal(number, lambda *_: stop.set())
     service = Service(load_settings(data_dir), host=host, port=port, workers=workers, say=click.echo)
     try:
         url = service.start()
@@ -76,10 +79,15 @@ def up(host: str, port: int | None, workers: int, data_dir: Path | None) -> None
 @data_dir_option
 def migrate(data_dir: Path | None) -> None:
     """Bring the database to the newest schema. Safe to run again, and by two at once."""
+    from sqlalchemy.exc import OperationalError
+
     from fieldsvc import schema
 
     settings = load_settings(data_dir)
-    schema.migrate(settings)
+    try:
+        schema.migrate(settings)
+    except OperationalError as error:
+        raise click.ClickException(f"the database cannot be used: {str(error.orig).splitlines()[0]}") from None
     click.echo("the database is at the newest schema")
 
 

@@ -33,8 +33,10 @@ from typing import IO, Self
 
 from redis import Redis
 from redis.exceptions import RedisError
+from sqlalchemy.exc import OperationalError
 
 from fieldsvc.config import Settings
+from fieldsvc.queue import ready
 from fieldsvc.schema import migrate
 
 FIRST_PORT, LAST_PORT = 8000, 8099
@@ -196,6 +198,7 @@ class Service:
     ) -> None:
         self.settings = settle(settings, settings.data_dir)
         self._host, self._port, self._workers, self._web, self._say = host, port, workers, web, say
+        self._own_redis = not settings.redis_url
         self._children: dict[str, Child] = {}
         self._ended = threading.Event()
         self._lock: IO[str] | None = None
@@ -224,7 +227,7 @@ class Service:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="fieldsvc-supervisor")
             self._ended.clear()
             self._supervised(self._start_redis)
-            migrate(self.settings)
+            self._migrate()
             self._supervised(self._start_rest)
             self.url = _address(self._host, self._listener)
             self._await_ready()
@@ -288,7 +291,9 @@ class Service:
         return child
 
     def _start_redis(self) -> None:
-        if self.settings.redis_url:
+        if not self._own_redis:
+            if not ready(self.settings):
+                self._say("the Redis named in REDIS_URL does not answer: work is stored, and done when it is back")
             return
         program = find_redis()
         if program is None:
@@ -324,6 +329,12 @@ class Service:
                 if not child.alive or time.monotonic() > deadline:
                     raise StartError(f"Redis does not come up:\n{child.last_words()}") from None
             self._ended.wait(0.02)
+
+    def _migrate(self) -> None:
+        try:
+            migrate(self.settings)
+        except OperationalError as error:
+            raise StartError(f"the database cannot be used: {str(error.orig).splitlines()[0]}") from None
 
     def _start_rest(self) -> None:
         assert self._listener is not None

@@ -80,6 +80,33 @@ def test_a_setting_that_cannot_be_used_is_explained_in_one_line(tmp_path: Path) 
         assert run.lines == ["Error: FIELDSVC_SWEEP_INTERVAL must be a whole number of at least 1, not 'often'"]
 
 
+def test_a_database_that_does_not_answer_is_explained_without_a_traceback(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    url = f"postgresql://someone:secret@127.0.0.1:{port}/nothing"
+    with up(tmp_path, "--port", "0", env={"DATABASE_URL": url}) as run:
+        assert run.process.wait(40) == 1
+        run.reader.join(10)
+        assert run.output.startswith("Error: the database cannot be used: ")
+        assert "Traceback" not in run.output
+        assert "secret" not in run.output
+
+
+def test_a_data_directory_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with up(tmp_path, "--data-dir", "file/var") as run:
+        assert run.process.wait(40) == 1
+        run.reader.join(10)
+        assert run.output.startswith("Error: the data directory cannot be used: ")
+
+
+def test_a_redis_that_is_away_is_said_and_does_not_keep_the_service_down(tmp_path: Path) -> None:
+    env = {"REDIS_URL": f"unix://{tmp_path}/nobody.sock"}
+    with up(tmp_path, "--port", "0", "--workers", "1", env=env) as run:
+        assert get(f"{run.url()}/healthz") == 200
+        assert "does not answer" in run.lines[0]
+
+
 @pytest.fixture
 def said() -> list[str]:
     return []
@@ -143,8 +170,10 @@ def test_a_data_directory_with_a_long_path_still_gets_a_socket(tmp_path: Path) -
 def test_stopping_twice_or_before_starting_is_no_trouble(tmp_path: Path) -> None:
     service = Service(settle(Settings(data_dir=tmp_path), tmp_path), port=0, workers=0)
     service.stop()
-    service.start()
-    service.stop()
-    service.stop()
+    for _ in range(2):
+        service.start()
+        assert is_running(service.pid("redis"))
+        service.stop()
+        service.stop()
     with pytest.raises(StartError, match="not running"):
         service.restart_redis()
