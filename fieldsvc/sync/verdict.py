@@ -64,7 +64,8 @@ def judge(row: InboxOperation, sent: Sent, job: Job, now: datetime, waived: froz
         and lifecycle.is_physical(row.kind)
         and builds_on
     ):
-        return parked("missing_predecessor", {**decision.explanation, "builds_on": builds_on})
+        text = "it builds on earlier work on this job that is under review"
+        return parked("missing_predecessor", {**decision.explanation, "text": text, "builds_on": builds_on})
     return decision
 
 
