@@ -55,7 +55,7 @@ ENVELOPE = {
     "payload": "the content, for every kind but edits",
     "was": "of an edit: the values the device saw",
     "set": "of an edit: the values it wants",
-    "depends_on": "`op_id`s that must be decided before",
+    "depends_on": "`op_id`s that must be decided before; never its own",
     "attachments": "files that belong to it; noted, but [there is no upload yet](README.md#not-there-yet)",
     "schema_version": "the version of this page's content: 1 is the only one",
     "app_version": "kept",
