@@ -124,6 +124,7 @@ class Read:
 _decode = msgspec.json.Decoder(Operation).decode
 _decode_push = msgspec.json.Decoder(Push).decode
 _AT = re.compile(r"^(.*) - at `\$\.?(.*)`$", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(\w+)`")
 
 
 def read_push(data: bytes) -> Push:
@@ -185,10 +186,12 @@ def _cut_out(data: bytes) -> tuple[bytes, list[bytes]] | None:
 def fault(error: Exception, prefix: str = "") -> dict[str, str]:
     """``{"field": JSON pointer, "reason": words}`` of a msgspec error."""
     match = _AT.match(str(error))
-    if not match:
-        return {"field": prefix or "/", "reason": str(error)}
-    path = re.sub(r"\[(\d+|\.\.\.)\]", r".\1", match.group(2)).strip(".")
-    return {"field": prefix + "/" + path.replace(".", "/") if path else prefix or "/", "reason": match.group(1)}
+    path, reason = (match.group(2), match.group(1)) if match else ("", str(error))
+    path = re.sub(r"\[(\d+|\.\.\.)\]", r".\1", path).strip(".")
+    at = prefix + "".join(f"/{part}" for part in path.split(".") if part)
+    if missing := _MISSING.match(reason):
+        return {"field": f"{at}/{missing.group(1)}", "reason": "is missing"}
+    return {"field": at or "/", "reason": reason}
 
 
 def read(raw: bytes, op_bytes: int) -> Read:
@@ -212,6 +215,8 @@ def read(raw: bytes, op_bytes: int) -> Read:
         claimed = parse_time(op.occurred_at)
     except ValueError as error:
         return _unreadable(raw, body, value, [{"field": "/occurred_at", "reason": str(error)}], sha256)
+    if op.op_id in op.depends_on:
+        return _unreadable(raw, body, value, [{"field": "/depends_on", "reason": "names the operation itself"}], sha256)
     if op.schema_version != SCHEMA_VERSION:
         reason = f"schema_version {op.schema_version} is not known; this service reads {SCHEMA_VERSION}"
         errors = ({"field": "/schema_version", "reason": reason},)

@@ -10,8 +10,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from fieldsvc.base.db import Base
 
-_WAITING = text("status IN ('accepted', 'retrying')")
-_HELD = text("status = 'held'")
+WAITING = text("status IN ('accepted', 'retrying')")
+HELD = text("status = 'held'")
+"""Conditions of the partial indexes. Queries use them as they stand: with parameters a plan could not use the index."""
 
 
 class Install(Base):
@@ -36,8 +37,8 @@ class InboxOperation(Base):
     __tablename__ = "operation"
     __table_args__ = (
         Index("ix_operation_install_id_seq", "install_id", "seq"),
-        Index("ix_operation_waiting", "install_id", "seq", sqlite_where=_WAITING, postgresql_where=_WAITING),
-        Index("ix_operation_held", "install_id", "seq", sqlite_where=_HELD, postgresql_where=_HELD),
+        Index("ix_operation_waiting", "install_id", "seq", sqlite_where=WAITING, postgresql_where=WAITING),
+        Index("ix_operation_held", "install_id", "seq", sqlite_where=HELD, postgresql_where=HELD),
         Index("ix_operation_entity_id", "entity_id"),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import select
@@ -36,7 +37,7 @@ class Outcome:
     rev: int = 1
     context: dict[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def doc(self) -> dict[str, Any]:
         """As the device sees it."""
         return {

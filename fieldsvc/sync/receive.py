@@ -27,6 +27,9 @@ TERMINAL = frozenset(
 )
 """Outcomes that end an operation's way; ``parked`` ends it for the device, a dispatcher's decision may follow."""
 
+WAITS = exists().where(OperationDependency.op_id == InboxOperation.op_id)
+"""Whether an operation waits for another one."""
+
 
 @dataclass(frozen=True)
 class Sender:
@@ -39,11 +42,11 @@ class Sender:
 
 @dataclass(frozen=True)
 class Received:
-    """One result per operation, in order, and the first sequence number that is still missing."""
+    """One result per operation, in order, the first sequence number still missing, and the installs to ring for."""
 
     results: list[dict[str, Any]]
     next_seq: int
-    waiting: bool
+    waiting: tuple[str, ...]
 
 
 def push(sender: Sender, message: Push, clock: Clock, settings: Settings, source: Source) -> Received:
@@ -84,12 +87,15 @@ def push(sender: Sender, message: Push, clock: Clock, settings: Settings, source
     stored = _insert([_row(sender, item, clock, placed[item.op_id]) for item in fresh.values()])
     for item in fresh.values():
         if item.op is None and item.op_id in stored:
-            outcomes.tell(source, _envelope_rejection(sender, item, clock.now))
+            outcomes.tell(replace(source, op_id=item.op_id), _envelope_rejection(sender, item, clock.now))
     _note_dependencies({op_id: place for op_id, place in placed.items() if op_id in stored})
-    released = _release_in_order(install)
+    db.session.flush()
+    ended = [item.op_id for item in fresh.values() if item.op is None and item.op_id in stored]
+    released = set(release([install.install_id])) | set(release_dependants(ended) if ended else ())
     results = [_result(sender, item, known, fresh, placed, stored) for item in reads]
-    waiting = released or any(placed[op_id].status == "accepted" for op_id in stored)
-    return Received(results, install.next_seq, waiting)
+    if any(placed[op_id].status == "accepted" for op_id in stored):
+        released.add(install.install_id)
+    return Received(results, install.next_seq, tuple(sorted(released)))
 
 
 def _last_offset(sender: Sender) -> timedelta | None:
@@ -129,47 +135,91 @@ class Place:
     waits_for: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Standing:
+    """An operation that is held, as far as its place in the order goes."""
+
+    op_id: str
+    install_id: str
+    seq: int
+    entity_id: str
+    waits: bool
+    next_seq: int
+
+
+class _Order:
+    """Walks one install's operations by ``seq``: what may be decided, and what is held.
+
+    Held is what waits for another operation, what comes after a gap, and whatever the device did later to the same job
+    or customer: that must not overtake what is held.
+    """
+
+    def __init__(self, next_seq: int) -> None:
+        self.next_seq = next_seq
+        self.held: set[str] = set()
+        self._entities: set[str] = set()
+
+    def may_go(self, op_id: str, seq: int, entity_id: str, waits: bool) -> bool:
+        if waits or seq >= self.next_seq or entity_id in self._entities:
+            self.held.add(op_id)
+            self._entities.add(entity_id)
+            return False
+        return True
+
+
 def _place(install: Install, items: Sequence[Read]) -> dict[str, Place]:
     """Decide for new operations whether they are accepted, held or rejected, and move ``install.next_seq`` on."""
-    here = InboxOperation.install_id == install.install_id
-    ahead = db.session.scalars(select(InboxOperation.seq).where(here, InboxOperation.seq >= install.next_seq))
+    ahead = db.session.scalars(
+        select(InboxOperation.seq).where(
+            InboxOperation.install_id == install.install_id, InboxOperation.seq >= install.next_seq
+        )
+    )
     seqs = {item.seq for item in items if item.seq is not None} | set(ahead)
     while install.next_seq in seqs:
         install.next_seq += 1
-    missing = _missing(install, items)
-    entities = {item.op.entity_id for item in items if item.op}
-    waiting = {
-        row.entity_id: row.op_id
-        for row in db.session.execute(
-            select(InboxOperation.entity_id, InboxOperation.op_id)
-            .where(here, InboxOperation.status == "held", InboxOperation.entity_id.in_(entities))
-            .order_by(InboxOperation.seq)
-        )
-    }
-    placed: dict[str, Place] = {}
-    for item in sorted(items, key=lambda item: item.seq or 0):
-        if item.op is None:
-            placed[item.op_id] = Place("rejected", item.reason)
+    placed = {item.op_id: Place("rejected", item.reason) for item in items if item.op is None}
+    elsewhere, own = _dependencies(install, items)
+    walk: list[tuple[int, str, str, Read | _Standing]] = [
+        (one.seq, one.op_id, one.entity_id, one) for one in _standing([install.install_id])
+    ]
+    walk += [(item.op.seq, item.op_id, item.op.entity_id, item) for item in items if item.op]
+    order = _Order(install.next_seq)
+    for seq, op_id, entity_id, one in sorted(walk, key=lambda step: step[:2]):
+        if isinstance(one, _Standing):
+            order.may_go(op_id, seq, entity_id, one.waits)
             continue
-        waits_for = missing.get(item.op_id, [])
-        if item.op.entity_id in waiting:
-            # what the device did later to the same job must not overtake what is held
-            waits_for = [*waits_for, waiting[item.op.entity_id]]
-        if waits_for:
-            waiting[item.op.entity_id] = item.op_id
-        held = waits_for or item.op.seq >= install.next_seq
-        placed[item.op_id] = Place("held", "missing_predecessor", tuple(waits_for)) if held else Place("accepted")
+        waits_for = (*elsewhere.get(op_id, ()), *(dep for dep in own.get(op_id, ()) if dep in order.held))
+        free = order.may_go(op_id, seq, entity_id, bool(waits_for))
+        placed[op_id] = Place("accepted") if free else Place("held", "missing_predecessor", waits_for)
     return placed
 
 
-def _missing(install: Install, items: Sequence[Read]) -> dict[str, list[str]]:
-    """op id -> those of its ``depends_on`` that are not terminal and do not come before it from the same install
-    anyway.
+def _standing(install_ids: Sequence[str]) -> list[_Standing]:
+    """Everything of the installs that is held, in its order."""
+    rows = db.session.execute(
+        select(
+            InboxOperation.op_id,
+            InboxOperation.install_id,
+            InboxOperation.seq,
+            InboxOperation.entity_id,
+            WAITS,
+            Install.next_seq,
+        )
+        .join(Install, Install.install_id == InboxOperation.install_id)
+        .where(InboxOperation.install_id.in_(install_ids), InboxOperation.status == "held")
+        .order_by(InboxOperation.install_id, InboxOperation.seq, InboxOperation.op_id)
+    )
+    return [_Standing(*row) for row in rows]
+
+
+def _dependencies(install: Install, items: Sequence[Read]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """What new operations depend on and is not terminal: op id -> operations still to come from anywhere, and op id ->
+    earlier operations of the same install, which only matter while they are held.
     """
     wanted = {dep for item in items if item.op for dep in item.op.depends_on}
     if not wanted:
-        return {}
-    own = {item.op_id: item.seq for item in items if item.op}
+        return {}, {}
+    here = {item.op_id: item for item in items}
     stored = {
         row.op_id: row
         for row in db.session.execute(
@@ -178,20 +228,19 @@ def _missing(install: Install, items: Sequence[Read]) -> dict[str, list[str]]:
             )
         )
     }
-    missing: dict[str, list[str]] = {}
+    elsewhere: dict[str, list[str]] = {}
+    own: dict[str, list[str]] = {}
     for item in items:
-        if item.op is None:
-            continue
-        for dep in item.op.depends_on:
-            seq = own.get(dep)
-            if seq is None and dep in stored:
-                row = stored[dep]
-                if row.status in TERMINAL:
-                    continue
-                seq = row.seq if row.install_id == install.install_id else None
-            if seq is None or seq >= item.op.seq:
-                missing.setdefault(item.op_id, []).append(dep)
-    return missing
+        for dep in dict.fromkeys(item.op.depends_on) if item.op else ():
+            row, beside = stored.get(dep), here.get(dep)
+            if (row is not None and row.status in TERMINAL) or (beside is not None and beside.op is None):
+                continue
+            seq = beside.seq if beside else row.seq if row and row.install_id == install.install_id else None
+            if seq is not None and item.op and seq < item.op.seq:
+                own.setdefault(item.op_id, []).append(dep)
+            else:
+                elsewhere.setdefault(item.op_id, []).append(dep)
+    return elsewhere, own
 
 
 def _note_dependencies(placed: Mapping[str, Place]) -> None:
@@ -202,56 +251,41 @@ def _note_dependencies(placed: Mapping[str, Place]) -> None:
         db.session.execute(insert(OperationDependency), rows)
 
 
-def _release_in_order(install: Install) -> bool:
-    """Accept what was held only for its place in the sequence, now that nothing before it is missing."""
-    db.session.flush()
-    waits = exists().where(OperationDependency.op_id == InboxOperation.op_id)
-    released = db.session.execute(
-        update(InboxOperation)
-        .where(
-            InboxOperation.install_id == install.install_id,
-            InboxOperation.status == "held",
-            InboxOperation.seq < install.next_seq,
-            ~waits,
+def release(install_ids: Sequence[str]) -> list[str]:
+    """Accept what is held but waits for nothing any more; answers the installs that have work now."""
+    orders: dict[str, _Order] = {}
+    free = []
+    for one in _standing(install_ids):
+        order = orders.setdefault(one.install_id, _Order(one.next_seq))
+        if order.may_go(one.op_id, one.seq, one.entity_id, one.waits):
+            free.append(one)
+    if free:
+        db.session.execute(
+            update(InboxOperation)
+            .where(InboxOperation.op_id.in_([one.op_id for one in free]), InboxOperation.status == "held")
+            .values(status="accepted", reason=None)
+            .execution_options(synchronize_session=False)
         )
-        .values(status="accepted", reason=None)
-        .execution_options(synchronize_session=False)
-    )
-    return released.rowcount > 0  # type: ignore[attr-defined,no-any-return]
+    return sorted({one.install_id for one in free})
 
 
 def release_dependants(op_ids: Sequence[str]) -> list[str]:
     """Operations that waited for ``op_ids``, which are terminal now, and for nothing else, are accepted.
 
-    Answers the installs to ring for.
+    Answers the installs that have work now.
     """
-    dependants = list(
+    waiting = list(
         db.session.scalars(
-            select(OperationDependency.op_id).where(OperationDependency.depends_on.in_(op_ids)).distinct()
+            select(InboxOperation.install_id)
+            .join(OperationDependency, OperationDependency.op_id == InboxOperation.op_id)
+            .where(OperationDependency.depends_on.in_(op_ids))
+            .distinct()
         )
     )
-    if not dependants:
+    if not waiting:
         return []
     db.session.execute(delete(OperationDependency).where(OperationDependency.depends_on.in_(op_ids)))
-    waits = exists().where(OperationDependency.op_id == InboxOperation.op_id)
-    free = db.session.execute(
-        select(InboxOperation.op_id, InboxOperation.install_id)
-        .join(Install, Install.install_id == InboxOperation.install_id)
-        .where(
-            InboxOperation.op_id.in_(dependants),
-            InboxOperation.status == "held",
-            InboxOperation.seq < Install.next_seq,
-            ~waits,
-        )
-    ).all()
-    if free:
-        db.session.execute(
-            update(InboxOperation)
-            .where(InboxOperation.op_id.in_([row.op_id for row in free]))
-            .values(status="accepted", reason=None)
-            .execution_options(synchronize_session=False)
-        )
-    return sorted({row.install_id for row in free})
+    return release(waiting)
 
 
 def _row(sender: Sender, item: Read, clock: Clock, place: Place) -> dict[str, Any]:

@@ -15,15 +15,16 @@ from typing import Any
 
 import msgspec
 import structlog
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
+from sqlalchemy.orm import selectinload
 
-from fieldsvc.base.db import db, transaction
+from fieldsvc.base.db import among, db, dumps, transaction
 from fieldsvc.history.record import Source
 from fieldsvc.people.models import Device
 from fieldsvc.records.models import Customer
 from fieldsvc.sync import outcomes, receive, verdict
 from fieldsvc.sync.envelope import Operation as Sent
-from fieldsvc.sync.models import InboxOperation, Install
+from fieldsvc.sync.models import WAITING, InboxOperation, Install
 from fieldsvc.work.models import Job
 
 BATCH = 50
@@ -89,7 +90,7 @@ def _waiting(install_id: str, now: datetime, limit: int) -> list[InboxOperation]
     """The next operations in order, up to one that has to wait for its next attempt."""
     rows = db.session.scalars(
         select(InboxOperation)
-        .where(InboxOperation.install_id == install_id, InboxOperation.status.in_(("accepted", "retrying")))
+        .where(InboxOperation.install_id == install_id, WAITING)
         .order_by(InboxOperation.seq, InboxOperation.op_id)
         .limit(limit)
         .execution_options(populate_existing=True)
@@ -110,9 +111,9 @@ def _batch(install_id: str, now: datetime, limit: int) -> tuple[int, list[str]]:
     if not rows:
         return 0, []
     sent = {row.op_id: _decode(row.body) for row in rows}
-    _lock_entities(rows)
-    device = db.session.get_one(Device, rows[0].device_id)
-    name = f"device {device.platform or ''}".strip()
+    held = _hold_entities(rows)
+    platform = db.session.scalar(select(Device.platform).where(Device.id == rows[0].device_id))
+    name = f"device {platform or ''}".strip()
     decided: list[dict[str, Any]] = []
     for row in rows:
         source = source_of(row, name, now)
@@ -129,27 +130,47 @@ def _batch(install_id: str, now: datetime, limit: int) -> tuple[int, list[str]]:
             }
         )
     db.session.flush()
-    db.session.execute(update(InboxOperation), decided)
-    return len(rows), receive.release_dependants([row.op_id for row in rows])
+    del held
+    _keep(decided)
+    released = {*receive.release_dependants([row.op_id for row in rows]), *receive.release([install_id])}
+    return len(rows), sorted(released - {install_id})
 
 
 def _lock_install(install_id: str) -> str | None:
     return db.session.scalar(select(Install.install_id).where(Install.install_id == install_id).with_for_update())
 
 
-def _lock_entities(rows: Sequence[InboxOperation]) -> None:
+def _hold_entities(rows: Sequence[InboxOperation]) -> list[Job | Customer]:
     """Hold all jobs and customers of a batch at once, in the order of their ids: two batches then never wait in a
-    ring.
+    ring. As long as the answer lives they, and the clocks of the jobs, need not be read again.
     """
-    ids = sorted({row.entity_id for row in rows})
-    for model in (Job, Customer):
-        db.session.scalars(
-            select(model)
-            .where(model.id.in_(ids))
-            .order_by(model.id)
-            .with_for_update(of=model)
-            .execution_options(populate_existing=True)
-        ).all()
+    held: list[Job | Customer] = []
+    for model, entity, options in ((Job, "job", [selectinload(Job.clocks)]), (Customer, "customer", [])):
+        if ids := {row.entity_id for row in rows if row.entity == entity}:
+            held += db.session.scalars(
+                select(model)
+                .where(among(model.id, sorted(ids)))
+                .order_by(model.id)
+                .options(*options)
+                .with_for_update(of=model)
+                .execution_options(populate_existing=True)
+            ).all()
+    return held
+
+
+def _keep(decided: list[dict[str, Any]]) -> None:
+    """Write what became of operations."""
+    if db.session.get_bind().dialect.name == "postgresql":
+        db.session.execute(_KEEP_ALL, {"decided": dumps(decided)})
+    else:
+        db.session.execute(update(InboxOperation), decided)
+
+
+_KEEP_ALL = text(
+    "UPDATE operation SET status = r.status, reason = r.reason, decided_at = r.decided_at, retry_at = NULL, "
+    "outcome = r.outcome FROM jsonb_to_recordset(CAST(:decided AS jsonb)) "
+    "AS r(op_id text, status text, reason text, decided_at timestamptz, outcome jsonb) WHERE operation.op_id = r.op_id"
+)
 
 
 def source_of(row: InboxOperation, name: str, now: datetime) -> Source:

@@ -8,7 +8,7 @@ from sqlalchemy import or_, select
 
 from fieldsvc.base.db import db
 from fieldsvc.sync import receive
-from fieldsvc.sync.models import InboxOperation, OperationDependency
+from fieldsvc.sync.models import InboxOperation, Install, OperationDependency
 
 INSTALLS = 500
 
@@ -16,7 +16,7 @@ INSTALLS = 500
 def due(now: datetime) -> list[str]:
     """At most 500 installs with operations that wait to be decided; call inside a transaction.
 
-    Also releases operations whose last missing predecessor was decided while they were being stored.
+    Also releases operations whose last missing predecessor was decided, or stored, while they were being stored.
     """
     ended = list(
         db.session.scalars(
@@ -29,6 +29,15 @@ def due(now: datetime) -> list[str]:
     )
     if ended:
         receive.release_dependants(ended)
+    stranded = db.session.scalars(
+        select(InboxOperation.install_id)
+        .join(Install, Install.install_id == InboxOperation.install_id)
+        .where(InboxOperation.status == "held", InboxOperation.seq < Install.next_seq, ~receive.WAITS)
+        .distinct()
+        .limit(INSTALLS)
+    ).all()
+    if stranded:
+        receive.release(stranded)
     return list(
         db.session.scalars(
             select(InboxOperation.install_id)
