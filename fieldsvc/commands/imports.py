@@ -15,20 +15,17 @@ from typing import Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
-from flask import Flask
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from sqlalchemy import select
 
-from fieldsvc import schema
-from fieldsvc.app import create_app
 from fieldsvc.base.clock import utc_now
 from fieldsvc.base.db import db, reading, transaction
-from fieldsvc.base.errors import FieldsvcError, Invalid
+from fieldsvc.base.errors import Invalid
 from fieldsvc.base.sheet import Layout, Outcome, Refusal, Row, Sheet
-from fieldsvc.config import Settings
+from fieldsvc.commands.people import opened
 from fieldsvc.history.record import Source
 from fieldsvc.people.actors import SYSTEM
 from fieldsvc.people.models import Staff
@@ -207,30 +204,21 @@ def _import(
     importer_for: Callable[[Layout], Importer],
     batch: int,
 ) -> None:
-    from fieldsvc.cli import load_settings
-
     now = utc_now()
     console = Console()
     try:
         layout = request.layout()
         sheet = Sheet(request.file.read_bytes(), layout, known)
-        app = _ready_app(load_settings(data_dir))
-        with app.app_context(), _progress(console, request, sheet.lines) as on_progress:
-            source = _source(request.as_user, now)
-            outcome = run(
-                sheet, importer_for(layout), source, batch=batch, keep=not request.dry_run, on_progress=on_progress
-            )
-    except FieldsvcError as fault:
+    except Invalid as fault:
         raise click.ClickException(f"{request.file.name}: {fault.detail}") from None
+    with opened(data_dir), _progress(console, request, sheet.lines) as on_progress:
+        source = _source(request.as_user, now)
+        outcome = run(
+            sheet, importer_for(layout), source, batch=batch, keep=not request.dry_run, on_progress=on_progress
+        )
     if request.report is not None:
         write_report(request.report, outcome.refused)
     tell(console, outcome, request, (utc_now() - now).total_seconds(), sheet.ignored)
-
-
-def _ready_app(settings: Settings) -> Flask:
-    if not schema.is_current(settings):
-        raise click.ClickException("the database is not at the newest schema: run `fieldsvc migrate` first")
-    return create_app(settings)
 
 
 def _source(username: str | None, now: datetime) -> Source:
