@@ -35,7 +35,8 @@ def configure(settings: Settings) -> None:
     structlog.configure(
         processors=shared + rendered,
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
+        # Looked up at every event: a command run inside a test configures this too, and its stderr is closed afterwards.
+        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
+        cache_logger_on_first_use=False,
     )
     logging.basicConfig(level=max(level, logging.WARNING), format="%(asctime)s [%(levelname)s] %(name)s: %(message)s")

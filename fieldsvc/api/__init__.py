@@ -8,7 +8,6 @@ problem document (:mod:`fieldsvc.api.problems`); lists are paged by :mod:`fields
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import json
 import re
 import time
@@ -67,9 +66,6 @@ def init_app(app: Flask) -> None:
     for name, about in (("staffToken", "from POST /v1/tokens"), ("deviceToken", "from POST /sync/v1/enrol")):
         api.spec.components.security_scheme(name, {"type": "http", "scheme": "bearer", "description": about})
     for room in ROOMS:
-        if importlib.util.find_spec(f"fieldsvc.api.{room}") is None:
-            log.warning("room-missing", room=room)
-            continue
         api.register_blueprint(importlib.import_module(f"fieldsvc.api.{room}").blp)
 
 

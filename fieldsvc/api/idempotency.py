@@ -38,11 +38,13 @@ def creates(view: Callable[..., Any]) -> Callable[..., Any]:
     """Run ``view`` inside one transaction, at most once per ``Idempotency-Key``.
 
     The view must not open a transaction itself. What has to follow the commit (ringing a worker) goes into
-    ``flask.after_this_request``. Stands below the access decorator and above ``arguments`` and ``response``.
+    ``flask.after_this_request``. Stands below the access decorator and above ``response``.
     """
 
     @wraps(view)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
+        # Read the body before the transaction: a slow sender must not hold the database's write lock meanwhile.
+        request.get_data(cache=True)
         key = request.headers.get("Idempotency-Key")
         if key is None:
             with transaction():

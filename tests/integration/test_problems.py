@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import structlog
 from flask import Flask, abort
 from flask.testing import FlaskClient
 from sqlalchemy import text
@@ -152,6 +153,22 @@ def test_a_request_id_is_taken_over_or_made(client: FlaskClient) -> None:
     assert client.get("/healthz", headers={"X-Request-ID": "abc-12345"}).headers["X-Request-ID"] == "abc-12345"
     for bad in ("short", "x" * 65, "a b c d e f g", "<script>alert</script>"):
         assert client.get("/healthz", headers={"X-Request-ID": bad}).headers["X-Request-ID"] != bad
+
+
+def test_no_password_and_no_token_gets_into_the_log(app: Flask, client: FlaskClient) -> None:
+    structlog.reset_defaults()  # a command that ran before in this process may have set a level
+    with structlog.testing.capture_logs([structlog.contextvars.merge_contextvars]) as lines:
+        make_staff(app, username="li")
+        token = client.post("/v1/tokens", json=LOGIN).json["token"]
+        client.post("/v1/tokens", json=LOGIN | {"password": "something else"})
+        client.post("/v1/tokens?password=" + PASSWORD, json=LOGIN)
+        client.get("/v1/me", headers={"Authorization": f"Bearer {token}"})
+        client.get(f"/v1/users/{token}", headers={"Authorization": f"Bearer {token}"})
+    assert [line["status"] for line in lines if line["event"] == "request"] == [201, 401, 422, 200, 404]
+    written = str(lines)
+    for secret in (PASSWORD, token, "something else"):
+        assert secret not in written
+    assert all(line["request_id"] for line in lines if line["event"] == "request")
 
 
 def test_what_was_answered_to_somebody_is_not_to_be_stored(app: Flask, client: FlaskClient) -> None:
