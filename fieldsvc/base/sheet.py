@@ -281,13 +281,14 @@ def moment(row: Row, column: str, zone: ZoneInfo | None) -> datetime | None:
         if zone is None:
             raise ValueError("a time without zone: end it with Z or an offset, or name the file's time zone")
         y, mo, d, h, mi, s, frac = local.groups(default="0")
-        naive = datetime(int(y), int(mo), int(d), int(h), int(mi), int(s), int(frac.ljust(6, "0")[:6]))
-        aware = naive.replace(tzinfo=zone).astimezone(UTC)
+        micro = int(frac.ljust(6, "0")[:6])
+        there = datetime(int(y), int(mo), int(d), int(h), int(mi), int(s), micro, tzinfo=zone)
+        aware = there.astimezone(UTC)
     except (ValueError, OverflowError) as error:
         text_of = (
             str(error) if "zone" in str(error) or "RFC 3339" in str(error) else "not a date and time of the calendar"
         )
         raise Refused(column, value, text_of) from None
-    if aware.astimezone(zone).replace(tzinfo=None) != naive:
+    if aware.astimezone(zone).replace(tzinfo=None) != there.replace(tzinfo=None):
         raise Refused(column, value, f"this hour does not exist in {zone.key}: clocks were put forward")
     return aware

@@ -7,7 +7,7 @@ and comes back finds that its attempt is over and stops. So a run can be repeate
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,7 +21,7 @@ from fieldsvc.base.errors import Conflict, NotFound
 from fieldsvc.base.plain import plain
 from fieldsvc.geo import planner
 from fieldsvc.geo.territories import SITE_CLASSES
-from fieldsvc.geo.travel import DEFAULT_SPEED_KMH, Geodesic
+from fieldsvc.geo.travel import DEFAULT_SPEED_KMH, Geodesic, TravelTimes
 from fieldsvc.history.record import Source, record
 from fieldsvc.people.models import Crew, Shift, Territory
 from fieldsvc.work import change, jobs
@@ -33,7 +33,6 @@ RING_AFTER = timedelta(seconds=3)
 """A run is rung for when it is made; the sweep rings again only if nobody came."""
 SHIFT_HORIZON = timedelta(hours=24)
 MOST_JOBS = 20_000
-_BATCH = 200
 _HELD = ("scheduled", "dispatched", "accepted", "enroute", "on_site", "in_progress", "waiting_on_material", "suspended")
 
 
@@ -92,8 +91,13 @@ def due(now: datetime) -> list[str]:
     return list(db.session.scalars(waiting.order_by(DispatchRun.created_at).limit(100)))
 
 
-def run(run_id: str, now: datetime) -> bool:
+Planner = Callable[[Sequence[planner.PlanJob], Sequence[planner.PlanCrew], datetime, TravelTimes], planner.Plan]
+
+
+def run(run_id: str, now: datetime, *, plan: Planner = planner.plan, batch: int = 200) -> bool:
     """Do a queued run; False when it is not there, done, or another worker has it. Keeps transactions of its own.
+
+    :param plan: the solver; ``batch``: how many jobs are assigned in one transaction.
 
     What goes wrong is recorded in a transaction of its own and raised again; the run is tried up to three times.
     """
@@ -103,8 +107,8 @@ def run(run_id: str, now: datetime) -> bool:
     try:
         with reading():
             basis = _read(run_id, now)
-        made = planner.plan(basis.plan_jobs, basis.crews, basis.plan_from, _travel(basis.plan_from))
-        return _carry_out(run_id, attempt, basis, made, now)
+        made = plan(basis.plan_jobs, basis.crews, basis.plan_from, _travel(basis.plan_from))
+        return _carry_out(run_id, attempt, basis, made, batch)
     except Exception as error:
         _failed(run_id, attempt, type(error).__name__, now)
         raise
@@ -289,27 +293,22 @@ def _travel(plan_from: datetime) -> Geodesic:
     return Geodesic(speeds)
 
 
-def _carry_out(run_id: str, attempt: int, basis: _Basis, made: planner.Plan, now: datetime) -> bool:
+def _carry_out(run_id: str, attempt: int, basis: _Basis, made: planner.Plan, batch: int) -> bool:
     """Assign what the plan says, in short transactions; False when another attempt has taken over."""
-    for batch in _batches(made.assignments):
+    for start in range(0, len(made.assignments), batch):
         with transaction():
             place = _next_place(run_id, attempt)
             if place is None:
                 return False
-            decisions = _assign_batch(run_id, basis, batch)
+            decisions = _assign_batch(run_id, basis, made.assignments[start : start + batch])
             _keep(run_id, place, decisions)
     with transaction():
         place = _next_place(run_id, attempt)
         if place is None:
             return False
         _keep(run_id, place, [_left(basis, one) for one in made.unassigned])
-        _finish(run_id, basis, now)
+        _finish(run_id, basis)
     return True
-
-
-def _batches(assignments: Sequence[planner.Assignment]) -> Iterator[Sequence[planner.Assignment]]:
-    for start in range(0, len(assignments), _BATCH):
-        yield assignments[start : start + _BATCH]
 
 
 def _next_place(run_id: str, attempt: int) -> int | None:
@@ -396,12 +395,12 @@ def _keep(run_id: str, place: int, decisions: Sequence[Mapping[str, Any]]) -> No
         db.session.execute(insert(DispatchDecision), rows)
 
 
-def _finish(run_id: str, basis: _Basis, now: datetime) -> None:
+def _finish(run_id: str, basis: _Basis) -> None:
     done = db.session.get_one(DispatchRun, run_id, populate_existing=True)
     mine = DispatchDecision.run_id == run_id
     done.considered = db.session.scalar(select(func.count()).where(mine)) or 0
     done.assigned = db.session.scalar(select(func.count()).where(mine, DispatchDecision.crew_id.is_not(None))) or 0
-    done.state, done.finished_at = "done", now
+    done.state, done.finished_at = "done", basis.source.recorded_at
     after = {"considered": done.considered, "assigned": done.assigned}
     record(basis.source, "dispatch.done", "dispatch_run", run_id, after=after)
 

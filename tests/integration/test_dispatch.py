@@ -147,17 +147,16 @@ def test_a_run_asked_for_twice_with_one_key_is_one_run(app: Flask, drain: Drain)
     assert len(client.get("/v1/dispatch-runs").json["items"]) == 1
 
 
-def test_what_changed_while_it_was_planned_is_left_alone(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_changed_while_it_was_planned_is_left_alone(app: Flask) -> None:
     """The planner is the moment between reading and writing: there, somebody else changes two of three jobs."""
     ids = make_territories(app)
     client = make_staff(app)
     crew, theirs = make_crew(app, "ONE", [ids["A"]]), make_crew(app, "TWO", on_duty=False)
     kept, taken, cancelled = make(client), make(client), make(client)
     run = ask(client)
-    plan = planner.plan
 
     def meanwhile(*args: Any) -> planner.Plan:
-        made = plan(*args)
+        made = planner.plan(*args)
         other = app.test_client()
         other.environ_base.update(client.environ_base)
         with ThreadPoolExecutor(1) as pool:
@@ -167,9 +166,8 @@ def test_what_changed_while_it_was_planned_is_left_alone(app: Flask, monkeypatch
                 assert answer.status_code == 200
         return made
 
-    monkeypatch.setattr(planner, "plan", meanwhile)
     with app.app_context():
-        assert dispatch.run(run["id"], utc_now())
+        assert dispatch.run(run["id"], utc_now(), plan=meanwhile)
     by_job = {decision["job_id"]: decision for decision in decisions(client, run)}
     assert by_job[kept["id"]]["crew_id"] == crew
     assert {by_job[job["id"]]["reason"] for job in (taken, cancelled)} == {"changed_meanwhile"}
@@ -198,19 +196,16 @@ def test_a_run_is_done_once_however_often_it_is_rung(app: Flask) -> None:
         assert not dispatch.run("no such run", utc_now())
 
 
-def test_a_failing_run_is_recorded_tried_again_and_given_up_after_three(
-    app: Flask, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failing_run_is_recorded_tried_again_and_given_up_after_three(app: Flask) -> None:
     client = make_staff(app)
     run = ask(client)
 
     def broken(*_: Any) -> planner.Plan:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(planner, "plan", broken)
     for attempt in (1, 2, 3):
         with app.app_context(), pytest.raises(ZeroDivisionError):
-            dispatch.run(run["id"], utc_now())
+            dispatch.run(run["id"], utc_now(), plan=broken)
         row = client.get(f"/v1/dispatch-runs/{run['id']}").json
         assert (row["state"], row["attempts"]) == ("queued" if attempt < 3 else "failed", attempt)
         assert row["failure"] == "ZeroDivisionError"
@@ -218,32 +213,34 @@ def test_a_failing_run_is_recorded_tried_again_and_given_up_after_three(
         assert not dispatch.run(run["id"], utc_now())
 
 
-def test_a_run_whose_worker_died_in_the_middle_is_finished_by_another_and_nothing_is_done_twice(
-    app: Flask, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class Killed(BaseException):
+    """As SIGKILL: nothing of the worker's own runs after it."""
+
+
+class Deadly(list[planner.Assignment]):
+    """Assignments whose reader dies at the second batch."""
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice) and at.start:
+            raise Killed
+        return super().__getitem__(at)
+
+
+def test_a_run_whose_worker_died_in_the_middle_is_finished_by_another_and_nothing_is_done_twice(app: Flask) -> None:
     ids = make_territories(app)
     client = make_staff(app)
     make_crew(app, "ONE", [ids["A"]])
     made = [make(client, service_minutes=5) for _ in range(5)]
     run = ask(client)
-    monkeypatch.setattr(dispatch, "_BATCH", 2)
-    finish = dispatch._keep
-    calls = []
 
-    class Killed(BaseException):
-        """As SIGKILL: nothing of the worker's own runs after it."""
+    def deadly(*args: Any) -> planner.Plan:
+        plan = planner.plan(*args)
+        return planner.Plan(Deadly(plan.assignments), plan.unassigned)
 
-    def dies(*args: Any) -> None:
-        calls.append(args)
-        if len(calls) == 2:
-            raise Killed
-        finish(*args)
-
-    monkeypatch.setattr(dispatch, "_keep", dies)
     now = utc_now()
     with app.app_context():
         with pytest.raises(Killed):
-            dispatch.run(run["id"], now)
+            dispatch.run(run["id"], now, plan=deadly, batch=2)
         db.session.remove()
         with transaction():
             assert dispatch.due(now + timedelta(minutes=4)) == []
@@ -259,24 +256,22 @@ def test_a_run_whose_worker_died_in_the_middle_is_finished_by_another_and_nothin
     assert all(decision["crew_code"] == "ONE" for decision in found)
 
 
-def test_a_worker_that_comes_back_after_being_given_up_stops(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_comes_back_after_being_given_up_stops(app: Flask) -> None:
     ids = make_territories(app)
     client = make_staff(app)
     make_crew(app, "ONE", [ids["A"]])
     job = make(client)
     run = ask(client)
-    plan, now = planner.plan, utc_now()
+    now = utc_now()
 
     def slow(*args: Any) -> planner.Plan:
-        monkeypatch.setattr(planner, "plan", plan)
         with transaction():
             assert dispatch.due(now + timedelta(minutes=6)) == [run["id"]]
         assert dispatch.run(run["id"], now + timedelta(minutes=6))
-        return plan(*args)
+        return planner.plan(*args)
 
-    monkeypatch.setattr(planner, "plan", slow)
     with app.app_context():
-        assert not dispatch.run(run["id"], now)
+        assert not dispatch.run(run["id"], now, plan=slow)
     assert client.get(f"/v1/jobs/{job['id']}").json["rev"] == 2
     assert client.get(f"/v1/dispatch-runs/{run['id']}").json["considered"] == 1
 
