@@ -6,7 +6,7 @@ of it the session only reads: a flush there raises, so a forgotten ``with transa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -14,10 +14,12 @@ from typing import Any
 
 import orjson
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import JSON, DateTime, Dialect, Engine, MetaData, String, event
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import JSON, Boolean, DateTime, Dialect, Engine, MetaData, String, Text, bindparam, event
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Session, registry
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from fieldsvc.config import Settings
 
@@ -57,6 +59,43 @@ class DecimalString(TypeDecorator[Decimal]):
 
 Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 """A JSON column: JSONB on PostgreSQL, text on SQLite. Replace values, never mutate them in place."""
+
+
+class _TextList(TypeDecorator[list[str]]):
+    """Texts as one parameter: an array on PostgreSQL, a JSON array on SQLite."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(ARRAY(Text()) if dialect.name == "postgresql" else Text())
+
+    def process_bind_param(self, value: Iterable[str] | None, dialect: Dialect) -> Any:
+        values = list(value or ())
+        return values if dialect.name == "postgresql" else dumps(values)
+
+
+class among(FunctionElement[bool]):  # noqa: N801 - reads as an operator in a condition
+    """``column IN values`` with all values in one parameter: one statement to prepare, whatever their number."""
+
+    type = Boolean()
+    inherit_cache = True
+
+    def __init__(self, column: Any, values: Iterable[str]) -> None:
+        super().__init__(column, bindparam(None, list(values), type_=_TextList(), unique=True))
+
+
+@compiles(among)
+def _among(element: Any, compiler: Any, **kw: Any) -> str:
+    column, values = element.clauses
+    listed = compiler.process(values, **kw)
+    return f"{compiler.process(column, **kw)} IN (SELECT value FROM json_each({listed}))"  # noqa: S608 - bound
+
+
+@compiles(among, "postgresql")
+def _among_array(element: Any, compiler: Any, **kw: Any) -> str:
+    column, values = element.clauses
+    return f"{compiler.process(column, **kw)} = ANY ({compiler.process(values, **kw)})"
 
 
 _NAMING = {

@@ -9,9 +9,13 @@ from typing import Any
 
 from fieldsvc.base.clock import format_time
 
+_AS_THEY_ARE = frozenset({str, int, bool, float, type(None)})
+
 
 def plain(value: Any) -> Any:
     """``value`` with every time and decimal inside turned into text, ready for JSON."""
+    if type(value) in _AS_THEY_ARE:
+        return value
     if isinstance(value, datetime):
         return format_time(value)
     if isinstance(value, Decimal):

@@ -6,7 +6,7 @@ transactions can never wait for each other. A reader that has seen ``n`` has the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,29 +16,31 @@ from fieldsvc.base.db import at_end, db, dumps
 from fieldsvc.feed.models import SyncDoc, SyncFeed
 
 Key = tuple[str, str]
+Doc = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
+"""A document, JSON-ready, or what makes it: called once at the end, however often the entity was shown meanwhile."""
 
 
 @dataclass
 class _Pending:
-    docs: dict[Key, tuple[int, str]] = field(default_factory=dict)
+    docs: dict[Key, tuple[int, Doc]] = field(default_factory=dict)
     rows: dict[str, dict[Key, tuple[int, str, str | None]]] = field(default_factory=dict)
     touched: set[Key] = field(default_factory=set)
 
 
-def put(scopes: Iterable[str], entity: str, entity_id: str, rev: int, doc: Mapping[str, Any]) -> None:
-    """Show ``doc`` (JSON-ready) as revision ``rev`` of an entity in each of ``scopes``."""
+def put(scopes: Iterable[str], entity: str, entity_id: str, rev: int, doc: Doc) -> None:
+    """Show ``doc`` as revision ``rev`` of an entity in each of ``scopes``."""
     pending = _pending()
     key = (entity, entity_id)
-    pending.docs[key] = (rev, dumps(doc))
+    pending.docs[key] = (rev, doc)
     for scope in scopes:
         pending.rows.setdefault(scope, {})[key] = (rev, "put", None)
 
 
-def refresh(entity: str, entity_id: str, rev: int, doc: Mapping[str, Any]) -> None:
+def refresh(entity: str, entity_id: str, rev: int, doc: Doc) -> None:
     """Show ``doc`` in every scope that holds the entity now; nothing happens in the others."""
     pending = _pending()
     key = (entity, entity_id)
-    pending.docs[key] = (rev, dumps(doc))
+    pending.docs[key] = (rev, doc)
     pending.touched.add(key)
 
 
@@ -63,22 +65,31 @@ def _pending() -> _Pending:
 
 
 def holders(entity: str, ids: Iterable[str]) -> dict[str, set[str]]:
-    """entity id -> scopes in which the newest feed row shows it."""
+    """entity id -> scopes that show it, by the feed and by what this transaction has said since."""
+    ids = list(ids)
     found: dict[str, set[str]] = {}
     rows = db.session.execute(
         select(SyncFeed.entity_id, SyncFeed.scope).where(
-            SyncFeed.entity == entity, SyncFeed.entity_id.in_(list(ids)), SyncFeed.op == "put"
+            SyncFeed.entity == entity, SyncFeed.entity_id.in_(ids), SyncFeed.op == "put"
         )
     )
     for entity_id, scope in rows:
         found.setdefault(entity_id, set()).add(scope)
+    for scope, said in _pending().rows.items():
+        for entity_id in ids:
+            if (entity, entity_id) in said:
+                shown = said[entity, entity_id][1] == "put"
+                (set.add if shown else set.discard)(found.setdefault(entity_id, set()), scope)
     return found
 
 
 def _write_out() -> None:
     session = db.session()
     pending: _Pending = session.info.pop("feed")
+    if pending.docs:
+        _upsert_docs(pending.docs)
     if pending.touched:
+        # Only now: whoever is showing one of these documents to another scope holds its row and has been waited for.
         rows = session.execute(
             select(SyncFeed.scope, SyncFeed.entity, SyncFeed.entity_id).where(
                 tuple_(SyncFeed.entity, SyncFeed.entity_id).in_(sorted(pending.touched)), SyncFeed.op == "put"
@@ -87,8 +98,6 @@ def _write_out() -> None:
         for scope, entity, entity_id in rows:
             key = (entity, entity_id)
             pending.rows.setdefault(scope, {}).setdefault(key, (pending.docs[key][0], "put", None))
-    if pending.docs:
-        _upsert_docs(pending.docs)
     if not pending.rows:
         return
     values = []
@@ -117,15 +126,19 @@ def _bump(scope: str, by: int) -> int:
     return n
 
 
-def _upsert_docs(docs: Mapping[Key, tuple[int, str]]) -> None:
+def _upsert_docs(docs: Mapping[Key, tuple[int, Doc]]) -> None:
     rows = [
-        {"entity": entity, "entity_id": entity_id, "rev": rev, "body": body}
-        for (entity, entity_id), (rev, body) in sorted(docs.items())
+        {"entity": key[0], "entity_id": key[1], "rev": docs[key][0], "body": _rendered(docs[key][1])}
+        for key in sorted(docs)
     ]
     if _is_postgresql():
         db.session.execute(_DOC_UPSERT, {"rows": dumps(rows)})
     else:
         db.session.execute(_DOC_UPSERT_SQLITE, rows)
+
+
+def _rendered(doc: Doc) -> str:
+    return dumps(doc() if callable(doc) else doc)
 
 
 def _is_postgresql() -> bool:

@@ -18,7 +18,7 @@ from fieldsvc.base.plain import plain
 from fieldsvc.history.record import Source, record
 from fieldsvc.people.models import Crew
 from fieldsvc.work import documents
-from fieldsvc.work.models import Assignment, CommitmentClock, Job
+from fieldsvc.work.models import Assignment, Job
 
 WAITING = ("waiting_to_be_scheduled", "scheduled", "returned")
 """States in which a job waits for a crew."""
@@ -159,11 +159,10 @@ def cancel(source: Source, job: Job, note: str) -> None:
         raise Conflict(
             f"job {job.number} is {job.status} and cannot be cancelled", "state-not-allowed", status_now=job.status
         )
-    for clock in db.session.scalars(
-        select(CommitmentClock).where(CommitmentClock.job_id == job.id, CommitmentClock.verdict == "running")
-    ):
-        clock.verdict = "exempted"
-        clock.known_at = source.recorded_at
+    for clock in job.clocks:
+        if clock.verdict == "running":
+            clock.verdict = "exempted"
+            clock.known_at = source.recorded_at
     if job.crew_id is None:
         apply(source, job, "job.cancelled", {"status": "cancelled"}, note=note)
     else:
@@ -208,9 +207,7 @@ def reach(source: Source, job: Job, kind: str, at: datetime) -> None:
 
     The earliest time counts, so an arrival that is synced late can still turn a missed promise into a met one.
     """
-    clock = db.session.scalar(
-        select(CommitmentClock).where(CommitmentClock.job_id == job.id, CommitmentClock.kind == kind)
-    )
+    clock = next((clock for clock in job.clocks if clock.kind == kind), None)
     if clock is None or clock.verdict == "exempted" or (clock.reached_at is not None and clock.reached_at <= at):
         return
     before = {"verdict": clock.verdict, "reached_at": plain(clock.reached_at)}

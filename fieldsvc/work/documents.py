@@ -6,9 +6,10 @@ crew calls from the gate; it has nothing that a crew does not use.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 
 from fieldsvc import rules
 from fieldsvc.base.db import db
@@ -20,6 +21,9 @@ from fieldsvc.work.models import Job
 
 GONE = ("cancelled", "closed")
 """States in which a job is no longer shown to its crew."""
+
+Document = tuple[str, str, int, dict[str, Any]]
+"""``(entity, id, revision, JSON-ready document)``"""
 
 
 def crew_scope(crew_id: str) -> str:
@@ -45,7 +49,7 @@ _JOB_FIELDS = (
 def show(job: Job) -> None:
     """Publish the job as it is now to the crew that has it."""
     if job.crew_id is not None:
-        publish.put([crew_scope(job.crew_id)], "job", job.id, job.rev, job_doc(job))
+        publish.put([crew_scope(job.crew_id)], "job", job.id, job.rev, lambda: job_doc(job))
 
 
 def hand_out(job: Job) -> None:
@@ -53,7 +57,7 @@ def hand_out(job: Job) -> None:
     assert job.crew_id is not None
     scopes = [crew_scope(job.crew_id)]
     show(job)
-    for entity, entity_id, rev, doc in _surroundings(job):
+    for entity, entity_id, rev, doc in [*_customer_documents(job), *_place_documents(job)]:
         publish.put(scopes, entity, entity_id, rev, doc)
     if job.checklist is not None and job.checklist_version is not None:
         _hand_out_checklist(scopes[0], job.checklist, job.checklist_version)
@@ -79,30 +83,43 @@ def take_away(job: Job, crew_id: str, reason: str) -> None:
             Job.crew_id == crew_id, Job.id != job.id, Job.status.not_in(GONE), Job.customer_id == job.customer_id
         )
     ).all()
-    for entity, entity_id, rev, _doc in _surroundings(job):
-        needed = kept if entity == "customer" else [row for row in kept if row.usage_point_id == job.usage_point_id]
-        if not needed:
-            publish.leave(scope, entity, entity_id, rev, reason)
+    gone = [] if kept else _customer_documents(job)
+    if not any(row.usage_point_id == job.usage_point_id for row in kept):
+        gone += _place_documents(job)
+    for entity, entity_id, rev, _doc in gone:
+        publish.leave(scope, entity, entity_id, rev, reason)
 
 
-def _surroundings(job: Job) -> list[tuple[str, str, int, dict[str, Any]]]:
-    found: list[tuple[str, str, int, dict[str, Any]]] = []
-    if job.customer_id is not None:
-        customer = db.session.get_one(Customer, job.customer_id)
-        found.append(("customer", customer.id, customer.rev, records.customer_doc(customer)))
-    if job.usage_point_id is not None:
-        found += usage_point_documents(db.session.get_one(UsagePoint, job.usage_point_id))
-    return found
+def _customer_documents(job: Job) -> list[Document]:
+    """The job's customer, and the open defects there that belong to no usage point."""
+    if job.customer_id is None:
+        return []
+    customer = db.session.get_one(Customer, job.customer_id)
+    defects = select(Defect).where(Defect.customer_id == customer.id, Defect.usage_point_id.is_(None))
+    return [("customer", customer.id, customer.rev, records.customer_doc(customer)), *_open(defects)]
 
 
-def usage_point_documents(usage_point: UsagePoint) -> list[tuple[str, str, int, dict[str, Any]]]:
-    """The documents of a usage point: itself, its meter, the seals fitted there, its open defects."""
+def _open(defects: Select[Defect]) -> list[Document]:
+    rows = db.session.scalars(defects.where(Defect.state == "open").order_by(Defect.id))
+    return [("defect", defect.id, defect.rev, records.defect_doc(defect)) for defect in rows]
+
+
+def _place_documents(job: Job) -> list[Document]:
+    """The documents of the job's usage point: itself, its meter, the seals fitted there, its open defects.
+
+    Its row is held: whoever changes the records there has committed, or will see who holds them now.
+    """
+    if job.usage_point_id is None:
+        return []
+    usage_point = db.session.get_one(
+        UsagePoint, job.usage_point_id, populate_existing=True, with_for_update={"read": True}
+    )
     installation = db.session.scalar(
         select(MeterInstallation).where(
             MeterInstallation.usage_point_id == usage_point.id, MeterInstallation.removed_at.is_(None)
         )
     )
-    found: list[tuple[str, str, int, dict[str, Any]]] = [
+    found: list[Document] = [
         ("usage_point", usage_point.id, usage_point.rev, records.usage_point_doc(usage_point, installation))
     ]
     if installation is not None:
@@ -111,27 +128,23 @@ def usage_point_documents(usage_point: UsagePoint) -> list[tuple[str, str, int, 
         select(Seal).where(Seal.usage_point_id == usage_point.id, Seal.removed_at.is_(None)).order_by(Seal.number)
     ):
         found.append(("seal", seal.id, seal.rev, records.seal_doc(seal)))
-    for defect in db.session.scalars(
-        select(Defect).where(Defect.usage_point_id == usage_point.id, Defect.state == "open").order_by(Defect.id)
-    ):
-        found.append(("defect", defect.id, defect.rev, records.defect_doc(defect)))
-    return found
+    return [*found, *_open(select(Defect).where(Defect.usage_point_id == usage_point.id))]
 
 
-def refresh_surroundings(job: Job) -> None:
-    """Publish a usage point's surroundings again after the records changed, to its crew and to all who hold them."""
-    if job.usage_point_id is None:
+def refresh(job: Job, changed: Collection[tuple[str, str]]) -> None:
+    """Publish records (entity, id) at the job's place that changed to its crew and to all who hold the place."""
+    place = ("usage_point", job.usage_point_id) if job.usage_point_id else ("customer", job.customer_id)
+    if not changed or place[1] is None:
         return
-    scopes = [crew_scope(job.crew_id)] if job.crew_id else []
-    for entity, entity_id, rev, doc in usage_point_documents(db.session.get_one(UsagePoint, job.usage_point_id)):
-        publish.put(scopes, entity, entity_id, rev, doc)
-        publish.refresh(entity, entity_id, rev, doc)
+    scopes = publish.holders(place[0], [place[1]]).get(place[1], set())
+    if job.crew_id is not None:
+        scopes.add(crew_scope(job.crew_id))
+    for entity, entity_id, rev, doc in [*_customer_documents(job), *_place_documents(job)]:
+        if (entity, entity_id) in changed:
+            publish.put(scopes, entity, entity_id, rev, doc)
 
 
-def retire(entity: str, ids: list[str]) -> None:
-    """Tell all holders that records are no longer at their usage point (meter taken off, seal removed, defect
-    closed).
-    """
-    for entity_id, scopes in publish.holders(entity, ids).items():
-        for scope in scopes:
-            publish.leave(scope, entity, entity_id, 0, "removed")
+def retire(entity: str, entity_id: str, rev: int) -> None:
+    """Tell all holders that a record is no longer at its place: meter taken off, seal removed, defect closed."""
+    for scope in publish.holders(entity, [entity_id]).get(entity_id, ()):
+        publish.leave(scope, entity, entity_id, rev, "removed")

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ForeignKey, Index, String, UniqueConstraint
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from fieldsvc.base.db import Base
 
@@ -108,6 +108,7 @@ class Job(Base):
     field_revs: Mapped[dict[str, Any]] = mapped_column(default=dict)
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
+    clocks: Mapped[list[CommitmentClock]] = relationship(viewonly=True)
 
 
 class Assignment(Base):
