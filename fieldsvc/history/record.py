@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert
+from sqlalchemy import insert, text
 
-from fieldsvc.base.db import at_end, db
+from fieldsvc.base.db import at_end, db, dumps
 from fieldsvc.history.models import HistoryEntry
 
 
@@ -92,4 +92,39 @@ def record(
 
 
 def _write_out() -> None:
-    db.session.execute(insert(HistoryEntry), db.session().info.pop("history"))
+    session = db.session()
+    entries = session.info.pop("history")
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(_INSERT_ALL, {"entries": dumps(entries)})
+    else:
+        session.execute(insert(HistoryEntry), entries)
+
+
+_COLUMNS = {
+    "recorded_at": "timestamptz",
+    "device_at": "text",
+    "estimated_at": "timestamptz",
+    "actor_kind": "text",
+    "actor_id": "text",
+    "actor_name": "text",
+    "action": "text",
+    "entity": "text",
+    "entity_id": "text",
+    "job_id": "text",
+    "job_kind": "text",
+    "customer_id": "text",
+    "crew_id": "text",
+    "device_id": "text",
+    "territory_id": "text",
+    "op_id": "text",
+    "before": "jsonb",
+    "after": "jsonb",
+    "note": "text",
+}
+_NAMES = ", ".join(_COLUMNS)
+_TYPED = ", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
+# On PostgreSQL one JSON parameter carries all entries, whatever their number; ``seq`` follows their order.
+_INSERT_ALL = text(
+    f"INSERT INTO history ({_NAMES}) SELECT {_NAMES} "  # noqa: S608 - composed of constants
+    f"FROM ROWS FROM (jsonb_to_recordset(CAST(:entries AS jsonb)) AS ({_TYPED})) WITH ORDINALITY ORDER BY ordinality"
+)
