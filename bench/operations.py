@@ -68,9 +68,7 @@ def _completion(chance: random.Random) -> dict[str, Any]:
     }
 
 
-def batches(
-    sender: Any, jobs: Sequence[str], count: int, size: int, *, seed: int, first_seq: int = 1
-) -> list[Batch]:
+def batches(sender: Any, jobs: Sequence[str], count: int, size: int, *, seed: int, first_seq: int = 1) -> list[Batch]:
     """``count`` pushes of ``size`` operations of one device, in order from ``first_seq``.
 
     :param sender: has ``install_id``, ``device_id`` and ``crew_id``.

@@ -1,5 +1,5 @@
-"""What both benchmarks measure on: PostgreSQL that keeps what it has committed, the service as ``fieldsvc up`` starts it,
-and a field of crews with devices and jobs.
+"""What both benchmarks measure on: PostgreSQL that keeps what it has committed, the service as ``fieldsvc up`` starts
+it, and a field of crews with devices and jobs.
 """
 
 from __future__ import annotations
@@ -116,8 +116,7 @@ def _crew(number: int) -> Sender:
             job = jobs.create(SYSTEM.source(now), _new_job(customer))
             change.assign(SYSTEM.source(now), job, crew, planned_start=now, planned_order=len(held) + 1)
             held.append(job.id)
-        sender = Sender(device.id, crew.id, device.install_id, token, tuple(held))
-    return sender
+        return Sender(device.id, crew.id, device.install_id, token, tuple(held))
 
 
 def _new_job(customer: Customer) -> jobs.NewJob:
@@ -134,10 +133,8 @@ def _new_job(customer: Customer) -> jobs.NewJob:
 
 
 def _customers(crew: int, count: int) -> None:
-    lines = [
-        "number,name,phone,address,lon,lat,usage_point_number,meter_asset_no,meter_digits,last_reading_total,"
-        "last_reading_at"
-    ]
+    columns = "number name phone address lon lat usage_point_number meter_asset_no meter_digits last_reading_total"
+    lines = [",".join([*columns.split(), "last_reading_at"])]
     for number in range(count):
         where = f"{111.51 + number % 90 / 1000:.4f},{35.41 + number % 80 / 1000:.4f}"
         lines.append(
