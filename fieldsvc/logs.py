@@ -35,7 +35,7 @@ def configure(settings: Settings) -> None:
     structlog.configure(
         processors=shared + rendered,
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        # Looked up at every event: a command run inside a test configures this too, and its stderr is closed afterwards.
+        # Looked up at every event: a command run inside a test configures this too, and its stderr is closed after.
         logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )

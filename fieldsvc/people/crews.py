@@ -79,6 +79,10 @@ def edit(actor: Actor, now: datetime, crew: Crew, changes: Mapping[str, Any]) ->
     for name in ("name", "name_local", "base_lon", "base_lat", "active"):
         if name in changes:
             setattr(crew, name, changes[name])
+    if ("base_lon" in changes) != ("base_lat" in changes):
+        raise Invalid.field(
+            "/base_lat" if "base_lon" in changes else "/base_lon", "base_lon and base_lat come together"
+        )
     _check_base(crew.base_lon, crew.base_lat)
     if "skills" in changes:
         crew.skills = sorted(set(changes["skills"]))
