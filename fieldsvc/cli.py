@@ -117,11 +117,7 @@ def openapi(check: bool, file: Path) -> None:
 
 
 for _module in ("fieldsvc.commands", "fieldsvc.demo.command"):
-    try:
-        import_module(_module).attach(main)
-    except ModuleNotFoundError as missing:
-        if missing.name is None or not _module.startswith(missing.name):
-            raise
+    import_module(_module).attach(main)
 
 if __name__ == "__main__":
     main()
