@@ -87,8 +87,10 @@ def register_meter(source: Source, asset_no: str, digits: int, **context: Any) -
     return meter
 
 
-def exchange(source: Source, usage_point: UsagePoint, act: ExchangeMeter, context: Mapping[str, Any]) -> None:
-    """Take the old meter off and put the new one on, with the readings of both ends.
+def exchange(
+    source: Source, usage_point: UsagePoint, act: ExchangeMeter, context: Mapping[str, Any]
+) -> tuple[Meter, Meter]:
+    """Take the old meter off and put the new one on, with the readings of both ends; answers the two.
 
     ``context`` names the job, customer and territory for history. The decision has been made: this does not judge
     again.
@@ -134,12 +136,14 @@ def exchange(source: Source, usage_point: UsagePoint, act: ExchangeMeter, contex
         },
         **context,
     )
+    return old.meter, new
 
 
-def add_readings(source: Source, usage_point: UsagePoint, act: AddReadings, context: Mapping[str, Any]) -> None:
+def add_readings(source: Source, usage_point: UsagePoint, act: AddReadings, context: Mapping[str, Any]) -> Meter | None:
     """Keep readings taken without an exchange; a meter that is not on record leaves them in history only."""
-    meter = db.session.scalar(select(Meter).where(Meter.asset_no == act.asset_no))
+    meter = db.session.scalar(select(Meter).where(Meter.asset_no == act.asset_no).with_for_update())
     if meter is not None:
+        meter.rev += 1
         _post(source, meter.id, usage_point.id, act.at, act.reason, act.values, act.state, context)
     record(
         source,
@@ -149,6 +153,7 @@ def add_readings(source: Source, usage_point: UsagePoint, act: AddReadings, cont
         after={"asset_no": act.asset_no, "values": plain(act.values), "at": plain(act.at), "state": act.state},
         **context,
     )
+    return meter
 
 
 def _post(
@@ -191,9 +196,10 @@ def seal_numbers_in_use(numbers: Iterable[str]) -> frozenset[str]:
     return frozenset(db.session.scalars(select(Seal.number).where(Seal.number.in_(list(numbers)))))
 
 
-def remove_seals(source: Source, numbers: Iterable[str], at: datetime, context: Mapping[str, Any]) -> None:
+def remove_seals(source: Source, numbers: Iterable[str], at: datetime, context: Mapping[str, Any]) -> list[Seal]:
     """Seals taken off; one that was never on record is remembered as removed, because it was there."""
-    known = {seal.number: seal for seal in db.session.scalars(select(Seal).where(Seal.number.in_(list(numbers))))}
+    known = _seals(numbers)
+    removed: list[Seal] = []
     for number in numbers:
         seal = known.get(number)
         if seal is None:
@@ -202,7 +208,16 @@ def remove_seals(source: Source, numbers: Iterable[str], at: datetime, context: 
         seal.removed_at = at
         seal.removed_by_job_id = context.get("job_id")
         seal.rev += 1
+        removed.append(seal)
         record(source, "seal.removed", "seal", seal.id, after={"number": number, "at": plain(at)}, **context)
+    return removed
+
+
+def _seals(numbers: Iterable[str]) -> dict[str, Seal]:
+    rows = db.session.scalars(
+        select(Seal).where(Seal.number.in_(list(numbers))).order_by(Seal.number).with_for_update()
+    )
+    return {seal.number: seal for seal in rows}
 
 
 def fit_seals(
@@ -211,23 +226,28 @@ def fit_seals(
     seals: Iterable[Mapping[str, Any]],
     at: datetime,
     context: Mapping[str, Any],
-) -> None:
-    """Seals put on at a usage point, on the meter that is there now."""
+) -> list[Seal]:
+    """Seals put on at a usage point, on the meter that is there now; one that was on record elsewhere is here now."""
     db.session.flush()
+    seals = list(seals)
     installation = installed_at(usage_point.id)
+    known = _seals(given["number"] for given in seals)
+    fitted: list[Seal] = []
     for given in seals:
-        seal = Seal(
-            id=new_id(),
-            number=given["number"],
-            kind=given.get("kind"),
-            position=given.get("position"),
-            condition=given.get("condition"),
-            usage_point_id=usage_point.id,
-            meter_id=installation.meter_id if installation else None,
-            fitted_at=at,
-            fitted_by_job_id=context.get("job_id"),
-        )
-        db.session.add(seal)
-        record(
-            source, "seal.fitted", "seal", seal.id, after={"number": seal.number, "position": seal.position}, **context
-        )
+        seal = known.get(given["number"])
+        before = None
+        if seal is None:
+            seal = Seal(id=new_id(), number=given["number"], rev=0)
+            db.session.add(seal)
+        else:
+            before = {"usage_point_id": seal.usage_point_id, "removed_at": plain(seal.removed_at)}
+        seal.kind, seal.position, seal.condition = given.get("kind"), given.get("position"), given.get("condition")
+        seal.usage_point_id = usage_point.id
+        seal.meter_id = installation.meter_id if installation else None
+        seal.fitted_at, seal.fitted_by_job_id = at, context.get("job_id")
+        seal.removed_at = seal.removed_by_job_id = None
+        seal.rev += 1
+        fitted.append(seal)
+        after = {"number": seal.number, "position": seal.position}
+        record(source, "seal.fitted", "seal", seal.id, before=before, after=after, **context)
+    return fitted

@@ -25,7 +25,7 @@ from fieldsvc.kinds.base import (
     SetStatus,
 )
 from fieldsvc.records import contacts, defects, meters
-from fieldsvc.records.models import Seal, UsagePoint
+from fieldsvc.records.models import UsagePoint
 from fieldsvc.work import change, documents
 from fieldsvc.work.models import Job
 
@@ -75,6 +75,14 @@ def _sort(effect: Effect, tally: _Tally, job: Job) -> None:
         tally.records.append(effect)
 
 
+@dataclass
+class _Records:
+    """Records an operation changed at the place, and those that left it with their revision, by ``(entity, id)``."""
+
+    changed: set[tuple[str, str]] = field(default_factory=set)
+    gone: dict[tuple[str, str], int] = field(default_factory=dict)
+
+
 def _write_records(source: Source, job: Job, effects: Sequence[Effect]) -> None:
     context = {
         "job_id": job.id,
@@ -88,47 +96,52 @@ def _write_records(source: Source, job: Job, effects: Sequence[Effect]) -> None:
         if job.usage_point_id
         else None
     )
-    gone: list[tuple[str, list[str]]] = []
+    written = _Records()
     for effect in effects:
         if isinstance(effect, OpenDefect):
-            defects.open_defect(source, effect, context, job.usage_point_id)
+            opened = defects.open_defect(source, effect, context, job.usage_point_id)
+            written.changed.add(("defect", opened.id))
         elif isinstance(effect, CloseDefect):
-            if defects.close_defect(source, effect, source.at, context):
-                gone.append(("defect", [effect.defect_id]))
+            if closed := defects.close_defect(source, effect, source.at, context):
+                written.gone["defect", closed.id] = closed.rev
         elif isinstance(effect, AddContact):
-            if job.customer_id is not None:
-                contacts.add(
-                    source,
-                    job.customer_id,
-                    channel=effect.channel,
-                    subject=effect.subject,
-                    outcome=effect.outcome,
-                    at=effect.at,
-                    job_id=job.id,
-                )
+            _add_contact(source, job, effect)
         elif usage_point is not None:
-            gone += _write_metering(source, usage_point, effect, context)
+            _write_metering(source, usage_point, effect, context, written)
     db.session.flush()
-    for entity, ids in gone:
-        documents.retire(entity, ids)
-    if usage_point is not None:
-        documents.refresh_surroundings(job)
+    for (entity, entity_id), rev in written.gone.items():
+        documents.retire(entity, entity_id, rev)
+    documents.refresh(job, written.changed)
+
+
+def _add_contact(source: Source, job: Job, effect: AddContact) -> None:
+    if job.customer_id is not None:
+        contacts.add(
+            source,
+            job.customer_id,
+            channel=effect.channel,
+            subject=effect.subject,
+            outcome=effect.outcome,
+            at=effect.at,
+            job_id=job.id,
+        )
 
 
 def _write_metering(
-    source: Source, usage_point: UsagePoint, effect: Effect, context: dict[str, Any]
-) -> list[tuple[str, list[str]]]:
-    """Meter and seal effects; answers what has left the usage point by them."""
+    source: Source, usage_point: UsagePoint, effect: Effect, context: dict[str, Any], written: _Records
+) -> None:
     if isinstance(effect, ExchangeMeter):
-        old = meters.installed_at(usage_point.id)
-        meters.exchange(source, usage_point, effect, context)
-        return [("meter", [old.meter_id])] if old else []
-    if isinstance(effect, AddReadings):
-        meters.add_readings(source, usage_point, effect, context)
+        old, new = meters.exchange(source, usage_point, effect, context)
+        written.gone["meter", old.id] = old.rev
+        written.changed |= {("meter", new.id), ("usage_point", usage_point.id)}
+    elif isinstance(effect, AddReadings):
+        meter = meters.add_readings(source, usage_point, effect, context)
+        if meter is not None:
+            written.changed.add(("meter", meter.id))
     elif isinstance(effect, RemoveSeals):
-        meters.remove_seals(source, effect.numbers, source.at, context)
-        db.session.flush()
-        return [("seal", list(db.session.scalars(select(Seal.id).where(Seal.number.in_(effect.numbers)))))]
+        for seal in meters.remove_seals(source, effect.numbers, source.at, context):
+            written.gone["seal", seal.id] = seal.rev
     elif isinstance(effect, FitSeals):
-        meters.fit_seals(source, usage_point, effect.seals, source.at, context)
-    return []
+        for seal in meters.fit_seals(source, usage_point, effect.seals, source.at, context):
+            written.gone["seal", seal.id] = seal.rev  # whoever held it at another place loses it
+            written.changed.add(("seal", seal.id))
