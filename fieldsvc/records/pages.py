@@ -95,8 +95,8 @@ def usage_point(usage_point_id: str, scope: Collection[str] | None) -> dict[str,
 def meter(meter_id: str, scope: Collection[str] | None) -> dict[str, Any]:
     """A meter from stock to scrapping: where it was, what it read, its seals.
 
-    With a scope, a meter is visible where one of its installations is; one that never left stock is nobody's place and
-    visible to all.
+    With a scope, a meter is visible where one of its installations is, and only what belongs to places inside of it is
+    shown; one that never left stock is nobody's place and visible to all.
 
     :raises NotFound: there is none, or it hangs outside of the reader's territories.
     """
@@ -115,14 +115,20 @@ def meter(meter_id: str, scope: Collection[str] | None) -> dict[str, Any]:
         raise NotFound("meter", meter_id)
     installations = _installations(MeterInstallation.meter_id == found.id, scope)
     now_at = next((i["usage_point_id"] for i in installations["items"] if i["removed_at"] is None), None)
+    newest = last_readings(found.id) if scope is None or now_at is not None else []
+    inside = (
+        select(UsagePoint.id)
+        .join(ServiceLocation, ServiceLocation.id == UsagePoint.location_id)
+        .where(ServiceLocation.territory_id.in_(sorted(scope or ())))
+    )
     return meter_row(found) | {
         "usage_point_id": now_at,
-        "registers": {
-            r.register: {"value": plain(r.value), "read_at": plain(r.read_at)} for r in last_readings(found.id)
-        },
+        "registers": {r.register: {"value": plain(r.value), "read_at": plain(r.read_at)} for r in newest},
         "installations": installations,
-        "readings": _readings(MeterReading.meter_id == found.id),
-        "seals": _seals(Seal.meter_id == found.id),
+        "readings": _readings(
+            MeterReading.meter_id == found.id, *([MeterReading.usage_point_id.in_(inside)] if scope is not None else [])
+        ),
+        "seals": _seals(Seal.meter_id == found.id, *([Seal.usage_point_id.in_(inside)] if scope is not None else [])),
     }
 
 
@@ -184,11 +190,11 @@ def _installations(where: Any, scope: Collection[str] | None = None) -> Listed:
     )
 
 
-def _readings(where: Any) -> Listed:
+def _readings(*where: Any) -> Listed:
     query = (
         select(MeterReading, Meter.asset_no)
         .join(Meter, Meter.id == MeterReading.meter_id)
-        .where(where)
+        .where(*where)
         .order_by(MeterReading.read_at.desc(), MeterReading.id.desc())
         .limit(MOST + 1)
     )
@@ -196,8 +202,8 @@ def _readings(where: Any) -> Listed:
     return _listed([_plain(found, fields) | {"asset_no": asset_no} for found, asset_no in db.session.execute(query)])
 
 
-def _seals(where: Any) -> Listed:
-    query = select(Seal).where(where).order_by(Seal.removed_at.is_(None).desc(), Seal.id.desc()).limit(MOST + 1)
+def _seals(*where: Any) -> Listed:
+    query = select(Seal).where(*where).order_by(Seal.removed_at.is_(None).desc(), Seal.id.desc()).limit(MOST + 1)
     fields = "id number kind position condition meter_id usage_point_id fitted_at fitted_by_job_id removed_at".split()
     return _listed([_plain(found, [*fields, "removed_by_job_id"]) for found in db.session.scalars(query)])
 

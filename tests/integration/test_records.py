@@ -148,6 +148,37 @@ def test_records_of_other_territories_are_not_there(app: Flask, exchanged: dict[
         assert problem(mine.get(f"/v1/{path}/nobody")) == (404, "not-found")
 
 
+def test_a_meter_that_moved_on_shows_each_territory_its_own_time_with_it(app: Flask, exchanged: dict[str, Any]) -> None:
+    now = utc_now() + timedelta(hours=1)
+    with app.app_context(), transaction() as session:
+        usage_point = session.scalars(select(UsagePoint).where(UsagePoint.number == "U-2")).one()
+        act = ExchangeMeter(
+            old_asset_no="M-2",
+            new_asset_no="M-1",
+            at=now,
+            digits=6,
+            ct_ratio=1,
+            pt_ratio=1,
+            final={"total": Decimal(500)},
+            initial={"total": Decimal("48300.2")},
+            energy={},
+        )
+        meters.exchange(SYSTEM.source(now), usage_point, act, {})
+    before = make_staff(app, "dispatcher", [exchanged["territories"]["A"]])
+    after = make_staff(app, "dispatcher", [exchanged["territories"]["B"]])
+    moved = next(
+        i["meter_id"]
+        for i in before.get(f"/v1/customers/{exchanged['customer']}").json["installations"]["items"]
+        if i["asset_no"] == "M-1"
+    )
+    seen = {name: who.get(f"/v1/meters/{moved}").json for name, who in (("before", before), ("after", after))}
+    assert {r["reason"] for r in seen["before"]["readings"]["items"]} == {"import", "final"}
+    assert {r["reason"] for r in seen["after"]["readings"]["items"]} == {"initial"}
+    assert seen["before"]["registers"] == {} and seen["before"]["usage_point_id"] is None
+    assert seen["after"]["registers"]["total"]["value"] == "48300.2"
+    assert len(make_staff(app).get(f"/v1/meters/{moved}").json["readings"]["items"]) > 3
+
+
 def test_a_supervisor_enters_new_meters_into_stock_once(app: Flask) -> None:
     client = make_staff(app, "supervisor")
     made = client.post("/v1/meters", json={"asset_no": "N-100", "digits": 5})
