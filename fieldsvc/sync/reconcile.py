@@ -18,7 +18,7 @@ import structlog
 from sqlalchemy import select, text, update
 from sqlalchemy.orm import selectinload
 
-from fieldsvc.base.db import among, db, dumps, transaction
+from fieldsvc.base.db import Base, among, db, dumps, transaction
 from fieldsvc.history.record import Source
 from fieldsvc.people.models import Device
 from fieldsvc.records.models import Customer
@@ -140,11 +140,11 @@ def _lock_install(install_id: str) -> str | None:
     return db.session.scalar(select(Install.install_id).where(Install.install_id == install_id).with_for_update())
 
 
-def _hold_entities(rows: Sequence[InboxOperation]) -> list[Job | Customer]:
+def _hold_entities(rows: Sequence[InboxOperation]) -> list[Base]:
     """Hold all jobs and customers of a batch at once, in the order of their ids: two batches then never wait in a
     ring. As long as the answer lives they, and the clocks of the jobs, need not be read again.
     """
-    held: list[Job | Customer] = []
+    held: list[Base] = []
     for model, entity, options in ((Job, "job", [selectinload(Job.clocks)]), (Customer, "customer", [])):
         if ids := {row.entity_id for row in rows if row.entity == entity}:
             held += db.session.scalars(
