@@ -117,8 +117,11 @@ class _Route:
     start: datetime
     stops: list[_Stop] = field(default_factory=list)
 
-    def free_from(self) -> datetime:
-        return self.stops[-1].leave if self.stops else self.start
+    def is_full_for(self, service: timedelta) -> bool:
+        """Whether another ``service`` on site cannot fit anywhere. A detour costs time; only a wait for a window could
+        take it up."""
+        waits = any(stop.job.earliest for stop in self.stops)
+        return not waits and bool(self.stops) and self.stops[-1].leave + service > self.crew.shift_end
 
 
 class _Place(NamedTuple):
@@ -229,6 +232,8 @@ def _places(job: PlanJob, route: _Route, legs: list[Leg], travel: TravelTimes, *
     rank = _rank(job)
     first = max((i + 1 for i, stop in enumerate(route.stops) if stop.rank < rank), default=0)
     service = timedelta(minutes=job.service_min)
+    if route.is_full_for(service):
+        return []
     found = []
     for position in range(len(route.stops), first - 1, -1):
         before = route.stops[position - 1].leave if position else route.start
