@@ -10,8 +10,9 @@ from sqlalchemy import text
 from fieldsvc import __version__, queue
 from fieldsvc.api import access
 from fieldsvc.api.frame import Blueprint
-from fieldsvc.api.schemas import Choice, Schema, Text
+from fieldsvc.api.schemas import Choice, Int, Schema, Text
 from fieldsvc.base.db import reading
+from fieldsvc.base.errors import CODES, NotFound
 
 blp = Blueprint("health", __name__, description="Health, and this description")
 
@@ -36,6 +37,23 @@ def health() -> dict[str, Any]:
         session.execute(text("SELECT 1"))
     redis = "ok" if queue.ready(current_app.extensions["fieldsvc.settings"]) else "away"
     return {"status": "ok", "database": "ok", "redis": redis, "version": __version__}
+
+
+class ProblemType(Schema):
+    code = Text(40, required=True)
+    status = Int(400, 599, required=True)
+    title = Text(200, required=True)
+
+
+@blp.get("/problems/<id:code>")
+@access.public("the type of every problem document leads here")
+@blp.response(200, ProblemType)
+def problem_type(code: str) -> dict[str, Any]:
+    """What an error code means"""
+    if code not in CODES:
+        raise NotFound("error code", code)
+    status, title = CODES[code]
+    return {"code": code, "status": status, "title": title}
 
 
 @blp.get("/openapi.json")

@@ -82,6 +82,10 @@ def edit(source: Source, staff_id: str, changes: Mapping[str, Any]) -> Staff:
     :raises NotFound: no such account.
     :raises Conflict: ``state-not-allowed`` when nobody would be left who may administer.
     """
+    if "role" in changes or "active" in changes:
+        # All admins, in one order: two who demote each other at the same moment must not both succeed.
+        admins = select(Staff.id).where(Staff.role == ADMIN, Staff.active).order_by(Staff.id)
+        db.session.execute(admins.with_for_update()).all()
     staff = get(staff_id, lock=True)
     before = _facts(staff)
     _apply(staff, changes)

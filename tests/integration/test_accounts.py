@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 
@@ -9,7 +10,7 @@ import pytest
 from argon2 import PasswordHasher
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from fieldsvc.app import create_app
 from fieldsvc.base.clock import utc_now
@@ -188,6 +189,20 @@ def test_the_last_admin_cannot_lock_everybody_out(app: Flask) -> None:
         assert (refused.status_code, refused.json["type"]) == (409, "/problems/state-not-allowed")
     make_staff(app)
     assert admin.patch(f"/v1/users/{own}", json={"role": "auditor"}).status_code == 200
+
+
+def test_two_admins_who_demote_each_other_at_once_leave_one(app: Flask) -> None:
+    one, other = make_staff(app), make_staff(app)
+    ids = [caller.get("/v1/me").json["id"] for caller in (one, other)]
+    with ThreadPoolExecutor(2) as pool:
+        tries = [
+            pool.submit(one.patch, f"/v1/users/{ids[1]}", json={"role": "auditor"}),
+            pool.submit(other.patch, f"/v1/users/{ids[0]}", json={"role": "auditor"}),
+        ]
+        statuses = sorted(done.result().status_code for done in tries)
+    assert statuses in ([200, 409], [200, 403])
+    with app.app_context(), reading():
+        assert db.session.scalar(select(func.count()).where(Staff.role == "admin", Staff.active)) == 1
 
 
 @pytest.mark.parametrize(

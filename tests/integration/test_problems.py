@@ -177,6 +177,12 @@ def test_what_was_answered_to_somebody_is_not_to_be_stored(app: Flask, client: F
     assert "Cache-Control" not in client.get("/healthz").headers
 
 
+def test_the_type_of_a_problem_can_be_looked_up(client: FlaskClient) -> None:
+    kind = client.get("/nope").json["type"]
+    assert client.get(kind).json == {"code": "not-found", "status": 404, "title": CODES["not-found"][1]}
+    is_problem(client.get("/problems/no-such-code"), 404, "not-found")
+
+
 def test_health_says_what_works(app: Flask, client: FlaskClient) -> None:
     answer = client.get("/healthz")
     assert (answer.status_code, answer.json["database"], answer.json["redis"]) == (200, "ok", "ok")
