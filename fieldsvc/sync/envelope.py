@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -201,10 +200,14 @@ def read(raw: bytes, op_bytes: int) -> Read:
         value = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return _unreadable(raw, body, None, [{"field": "/", "reason": f"not valid JSON text: {error}"}])
-    sha256 = _digest(value, raw)
     if len(raw) > op_bytes:
         reason = f"{len(raw)} bytes; an operation has at most {op_bytes}"
-        return _unreadable(raw, body[:op_bytes], value, [{"field": "/", "reason": reason}], sha256)
+        return _unreadable(raw, body[:op_bytes], value, [{"field": "/", "reason": reason}])
+    try:
+        sha256 = _digest(value)
+    except (TypeError, RecursionError):
+        reason = "holds a whole number beyond 64 bits, or is nested too deeply"
+        return _unreadable(raw, body, value, [{"field": "/", "reason": reason}])
     if b"\\u0000" in raw and (where := _nul(value, "")) is not None:
         return _unreadable(raw, body, value, [{"field": where or "/", "reason": "contains the character NUL"}], sha256)
     try:
@@ -247,13 +250,13 @@ _OP_ID = re.compile(rb'"op_id"\s*:\s*"([A-Za-z0-9._:-]{1,80})"')
 _SEQ = re.compile(rb'"seq"\s*:\s*(\d{1,15})\b')
 
 
-def _digest(value: Any, raw: bytes) -> str:
+def _digest(value: Any) -> str:
     """SHA-256 over the canonical form, so that a client that writes the same operation anew is not taken for
     another.
+
+    :raises TypeError: it holds what could not be written again: later answers and documents carry parts of it.
     """
-    with suppress(TypeError, RecursionError):  # numbers beyond 64 bits and the like: the bytes themselves must do
-        raw = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-    return hashlib.sha256(raw).hexdigest()
+    return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def _nul(value: Any, path: str) -> str | None:

@@ -49,7 +49,11 @@ def _decide_job(source: Source, row: InboxOperation, sent: Sent) -> Outcome:
     job = db.session.get(Job, row.entity_id)
     if job is None:
         return _unknown(source, row, sent)
-    decision = _for_another_crew(row, job) or judge(row, sent, job, source.recorded_at)
+    decision = _for_another_crew(row, job)
+    if decision is None or decision.outcome == "parked":
+        judged = judge(row, sent, job, source.recorded_at)
+        if decision is None or judged.reason == "bad_payload":  # in such there is no fact that could be kept
+            decision = judged
     return carry_out(source, row, sent, job, decision)
 
 
