@@ -261,7 +261,7 @@ def _aftermath(cast: Any, seen: Any, office: Any, story: Story) -> None:
     with story.step("What went wrong is put right", "POST /v1/reviews/{id}/resolve") as step:
         fixed = play.put_right(cast)
         seen.attention = play.see_attention(cast)
-        seen.review = play.decide(office["dispatcher"], cast)
+        play.decide(office["dispatcher"], cast)
         step.tell(f"{fixed} refused completion sent again; one review decided, and its device told")
     play.settle(cast.devices, story)
 
@@ -289,9 +289,9 @@ def _stay(url: str, password: str, data_dir: Path, story: Story) -> None:
 
     story.section("Yours now")
     story.say(f"The service stays up at {url}", "bold")
-    story.say(f"accounts: {', '.join(ROLES)}   password of all three, shown this once: {password}")
+    story.say(f"Accounts {', '.join(ROLES)}; the password of all three, shown this once: {password}")
     login = f'\'{{"username":"dispatcher","password":"{password}"}}\''
-    story.say(f"curl -s {url}/v1/tokens -H 'Content-Type: application/json' -d {login}", "dim")
+    story.command(f"curl -s {url}/v1/tokens -H 'Content-Type: application/json' -d {login}")
     story.say(f"Ctrl-C ends it. Data in {data_dir}; the next demo starts afresh.", "dim")
     try:
         threading.Event().wait()

@@ -25,7 +25,7 @@ _PAGE = 60
 Doc = dict[str, Any]
 
 
-@dataclass
+@dataclass(eq=False)
 class Noted:
     """One operation as the device keeps it: what it sends, when that really was, and what it should become."""
 
@@ -35,7 +35,7 @@ class Noted:
     pushed: bool = False
 
 
-@dataclass
+@dataclass(eq=False)
 class Device:
     """One device of ``crew`` at the service ``url``; its clock is ``skew`` ahead of the right time."""
 
@@ -139,10 +139,10 @@ class Device:
         self.notebook.append(noted)
         return noted
 
-    def due(self) -> list[Noted]:
-        """What has happened by now and was not sent yet."""
-        now = utc_now()
-        return [noted for noted in self.notebook if not noted.pushed and noted.at <= now]
+    def due(self, until: datetime | None = None) -> list[Noted]:
+        """What has happened by now (or ``until``) and was not sent yet."""
+        until = until or utc_now()
+        return [noted for noted in self.notebook if not noted.pushed and noted.at <= until]
 
     def push(self, noted: Sequence[Noted]) -> list[Doc]:
         """Send operations in one push; answers the results."""
@@ -168,9 +168,9 @@ class Device:
         self.answers.update(result["status"] for result in results)
         return results
 
-    def push_all(self) -> list[Doc]:
+    def push_all(self, until: datetime | None = None) -> list[Doc]:
         """Send everything that is due, in order, in as many pushes as it takes."""
-        due = self.due()
+        due = self.due(until)
         results: list[Doc] = []
         for start in range(0, len(due), self.batch):
             results += self.push(due[start : start + self.batch])

@@ -159,7 +159,7 @@ def history(auditor: Client, cast: Cast, found: Found, zone: ZoneInfo, story: St
             _clock(entry["times"]["recorded"], zone),
             _who(entry, codes),
             entry["action"],
-            _change(entry),
+            _change(entry, zone),
         )
         for entry in reversed(entries)
     ]
@@ -174,12 +174,12 @@ def _who(entry: Doc, codes: dict[str, str]) -> str:
     return str(actor["name"] or actor["kind"])
 
 
-def _change(entry: Doc) -> str:
+def _change(entry: Doc, zone: ZoneInfo) -> str:
     before, after = entry["before"] or {}, entry["after"] or {}
     if "status" in after:
         return f"{before.get('status', 'new')} → {after['status']}"
     if entry["entity"] == "commitment_clock":
-        return f"{after.get('kind')} promise {after.get('verdict')}, was due {str(after.get('due_at'))[:16]}"
+        return f"{after['kind']}, was due {_when(after['due_at'], zone)}"
     if after.get("notes"):
         return str(after["notes"][-1])
     shown = {name: value for name, value in after.items() if isinstance(value, str | int) and not name.endswith("_id")}
@@ -234,7 +234,7 @@ def draw(auditor: Client, stage: Stage, found: Found, path: Path) -> None:
         MapRoute(crew.code, tuple((lon, lat) for _, lon, lat in sorted(stops.get(crew.code, []))))
         for crew in stage.crews
     ]
-    title = f"{stage.scenario.title}: the day after the shift"
+    title = f"{stage.scenario.title}: after one shift"
     path.write_text(svg(shapes, jobs, crews, routes, title, stage.scenario.attribution), encoding="utf-8")
 
 

@@ -38,8 +38,6 @@ class Seen:
     repeated: list[Doc]
     reuse: Doc
     attention: list[Doc]
-    first_answers: list[Doc]
-    review: Doc | None = None
 
 
 def enrol(stage: Stage, story: Story) -> list[Device]:
@@ -89,16 +87,16 @@ def shift(cast: Cast, dispatcher: Client, story: Story) -> Seen:
 
     :raises PlayError: an operation that was sent has no end within a minute.
     """
-    begins = utc_now() + timedelta(seconds=0.3)
+    office_meanwhile(dispatcher, cast)  # before the first operation, so that every edit has its side in time
+    begins = utc_now()
     ends = begins + SHIFT
     for device, visits in _lists(cast):
         work(device, visits, begins, ends)
     offline = [d for d in cast.devices if d in cast.late or d in _out_of_reach(cast)]
     with story.step("The shift, mostly out of reach", "POST /sync/v1/push", 100) as step:
-        _until(begins, begins, ends, step)
-        office_meanwhile(dispatcher, cast)
-        _until(begins + SHIFT / 2, begins, ends, step)
-        at_once([d for d in cast.devices if d not in offline], Device.push_all)
+        noon = begins + SHIFT / 2
+        _until(noon, begins, ends, step)
+        at_once([d for d in cast.devices if d not in offline], lambda device: device.push_all(noon))
         _until(ends, begins, ends, step)
         step.tell(
             f"{sum(len(d.notebook) for d in cast.devices)} operations written down by {len(cast.devices)} devices"
@@ -125,7 +123,7 @@ def _until(moment: datetime, begins: datetime, ends: datetime, step: Step) -> No
 
 
 def _end_of_shift(cast: Cast, story: Story) -> Seen:
-    seen = Seen([], [], {}, [], [])
+    seen = Seen([], [], {}, [])
 
     def push(device: Device) -> None:
         if device is cast.unordered:
@@ -134,11 +132,9 @@ def _end_of_shift(cast: Cast, story: Story) -> Seen:
             device.push_all()
             seen.repeated = _again(device)
         else:
-            results = device.push_all()
+            device.push_all()
             if device is cast.reused:
                 seen.reuse = _use_id_again(device)
-            if device is cast.incomplete:
-                seen.first_answers = results
 
     with story.step("Back in reach: everybody pushes", "POST /sync/v1/push") as step:
         at_once([d for d in cast.devices if d not in cast.late], push)
@@ -212,19 +208,17 @@ def see_attention(cast: Cast) -> list[Doc]:
     return list(job["attention"]) if job else []
 
 
-def decide(dispatcher: Client, cast: Cast) -> Doc:
-    """The dispatcher takes over what the crew did at the job that was not theirs any more."""
+def decide(dispatcher: Client, cast: Cast) -> None:
+    """The dispatcher takes over what the crew did at the job that was not theirs any more, and its device hears of it.
+
+    :raises PlayError: there is not one review to decide, or the device is not told.
+    """
     open_ = list(dispatcher.items("/v1/reviews", job=cast.lost_job["id"]))
     if len(open_) != 1:
         raise PlayError(f"{len(open_)} reviews are open for job {cast.lost_job['number']}, not one")
     note = "Both crews asked: the first one did the work"
     decided: Doc = dispatcher.post(f"/v1/reviews/{open_[0]['id']}/resolve", {"choice": "apply", "note": note})
-    for noted in cast.reassigned.notebook:
-        if noted.op["op_id"] == decided["op_id"]:
-            cast.reassigned.told.pop(decided["op_id"])
-    deadline = time.monotonic() + _SETTLE_S
-    while decided["op_id"] not in cast.reassigned.told:
-        if time.monotonic() > deadline:
-            raise PlayError("the device is not told what the dispatcher decided")
-        cast.reassigned.pull()
-    return decided
+    cast.reassigned.pull()
+    told = cast.reassigned.told[decided["op_id"]]
+    if told["outcome"] != "resolved":
+        raise PlayError(f"the device is told {told['outcome']}, not resolved")

@@ -119,7 +119,7 @@ def checks(cast: Cast, seen: Seen, found: Found, run: Doc) -> Iterator[Check]:
 def _told(cast: Cast, found: Found) -> Iterator[Check]:
     everything = [(device, noted) for device in cast.devices for noted in device.notebook]
     differing = [n for d, n in everything if d.end_of(n) != found.operations.get(n.op["op_id"], {}).get("status")]
-    yield Check(not differing, f"{len(differing)} devices' outcomes differ from the office's")
+    yield Check(not differing, f"every device was told what the office sees: {len(differing)} differ")
     odd = [f"{n.op['kind']} {d.end_of(n)}" for d, n in everything if d.end_of(n) not in n.expect]
     listed = f": {', '.join(sorted(set(odd))[:4])}" if odd else ""
     yield Check(not odd, f"{len(everything) - len(odd)} of {len(everything)} became what they should{listed}")

@@ -67,6 +67,10 @@ class Story:
         """A paragraph; the text is taken as it is."""
         self.console.print(Padding(Text(text, style=style), (0, 0, 0, 2), expand=False))
 
+    def command(self, text: str) -> None:
+        """A command to copy: never broken into lines."""
+        self.console.print(Text(f"  {text}", style="cyan"), soft_wrap=True)
+
     def warn(self, text: str) -> None:
         self.console.print(Padding(Text(text, style="yellow"), (0, 0, 0, 2), expand=False))
 

@@ -34,7 +34,7 @@ class SetupError(RuntimeError):
     """The demo cannot be set up; the message says why."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Crew:
     """A crew on duty: its id, its code, what it can do, and the new meters in its van."""
 

@@ -1,0 +1,144 @@
+"""`fieldsvc demo` as a newcomer meets it: both scenarios to their end, on both databases, interrupted, and refused."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import psycopg
+import pytest
+
+from tests.processes import descendants, is_running, wait_for
+from tests.services import Postgres
+
+COMMAND = [sys.executable, "-m", "fieldsvc.cli", "demo", "--exit", "--port", "0"]
+_SENT = re.compile(r"(\d+) sent = (\d+) terminal outcomes · (\d+) lost · (\d+) applied twice · (\d+) of (\d+) checks")
+_SECONDS = re.compile(r"checks right · (\d+) s")
+
+
+def environment(**more: str) -> dict[str, str]:
+    foreign = ("FIELDSVC_", "DATABASE_URL", "REDIS_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(foreign)} | more
+
+
+def play(folder: Path, *options: str, **env: str) -> subprocess.CompletedProcess[str]:
+    command = [*COMMAND, *options]
+    return subprocess.run(
+        command, cwd=folder, env=environment(**env), capture_output=True, text=True, timeout=240, check=False
+    )
+
+
+def whole(done: subprocess.CompletedProcess[str]) -> tuple[str, ...]:
+    """The demo ended well and said so; answers every count it printed."""
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    assert "✗" not in done.stdout
+    numbers = _SENT.search(done.stdout)
+    assert numbers, done.stdout
+    sent, ended, lost, twice, right, checks = map(int, numbers.groups())
+    assert sent == ended > 500
+    assert (lost, twice) == (0, 0)
+    assert right == checks >= 18
+    return tuple(
+        re.findall(
+            r"dispatched: .*|\d+ operations written down.*|✓ [^.]*$|\d+ sent = .*applied twice", done.stdout, re.M
+        )
+    )
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The public data sets beside the checkout; absent outside of CI, their test is skipped."""
+    folder = Path(__file__).parents[2].parent / "shared" / "data"
+    if not folder.is_dir() and not os.environ.get("CI"):
+        pytest.skip("no ../shared/data here")
+    return folder
+
+
+def map_of(folder: Path) -> str:
+    text = (folder / "var" / "demo" / "demo-map.svg").read_text(encoding="utf-8")
+    ElementTree.fromstring(text)
+    return text
+
+
+def test_the_county_twice_in_a_row_gives_the_same_counts(tmp_path: Path) -> None:
+    first = play(tmp_path)
+    counts = whole(first)
+    assert "GeoNames" in map_of(tmp_path)
+    again = play(tmp_path)
+    assert "the earlier demo's was removed" in again.stdout
+    assert [re.sub(r"J-\w+", "J-…", line) for line in whole(again)] == [
+        re.sub(r"J-\w+", "J-…", line) for line in counts
+    ]
+
+
+def test_on_postgresql_the_demo_keeps_to_a_schema_of_its_own(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    if request.config.getoption("--db") == "sqlite":
+        pytest.skip("asked for SQLite only")
+    postgres: Postgres = request.getfixturevalue("postgres")
+    name = postgres.create()
+    with psycopg.connect(postgres.dsn(name), autocommit=True) as connection:
+        connection.execute("CREATE TABLE staff (mine text)")
+        whole(play(tmp_path, DATABASE_URL=postgres.database_url(name)))
+        found = connection.execute("SELECT schemaname FROM pg_tables WHERE tablename = 'staff' ORDER BY 1").fetchall()
+        mine = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+    assert found == [("fieldsvc_demo",), ("public",)]
+    assert mine == [("staff",)]
+    assert not (tmp_path / "var" / "demo" / "fieldsvc.db").exists()
+
+
+@pytest.mark.shared_data
+def test_new_york_with_the_real_data(tmp_path: Path, shared_data: Path) -> None:
+    done = play(tmp_path, "--data", str(shared_data))
+    whole(done)
+    assert "59 territories" in done.stdout
+    assert "OpenStreetMap" in map_of(tmp_path)
+
+
+def test_a_folder_without_the_data_is_named_with_what_it_lacks(tmp_path: Path) -> None:
+    done = play(tmp_path, "--data", str(tmp_path))
+    assert done.returncode == 2
+    assert "nyc_territories/community_districts.geojson is missing in the data folder" in done.stderr
+    assert not (tmp_path / "var").exists()
+    assert play(tmp_path, "--data", "nowhere").returncode == 2
+
+
+def test_a_database_that_no_demo_has_made_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "fieldsvc.db").write_bytes(b"somebody's records")
+    done = play(tmp_path, "--data-dir", str(tmp_path))
+    assert done.returncode == 2
+    assert "holds a database that no demo has made" in done.stderr
+    assert (tmp_path / "fieldsvc.db").read_bytes() == b"somebody's records"
+
+
+def test_ctrl_c_in_the_middle_ends_everything_the_demo_has_started(tmp_path: Path) -> None:
+    running = subprocess.Popen(
+        COMMAND, cwd=tmp_path, env=environment(PYTHONUNBUFFERED="1"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert running.stdout is not None
+        said = []
+        for line in running.stdout:
+            said.append(line)
+            if "dispatched:" in line:
+                break
+        children = descendants(running.pid)
+        assert len(children) >= 5, "".join(said)
+        running.send_signal(signal.SIGINT)
+        rest = running.stdout.read()
+        assert running.wait(60) == 130
+        assert rest.rstrip().endswith("ended before the end")
+        assert "Traceback" not in rest
+        wait_for(lambda: not any(is_running(child) for child in children))
+    finally:
+        if running.poll() is None:
+            running.kill()
+            running.wait()
+        assert running.stdout is not None
+        running.stdout.close()
