@@ -6,6 +6,7 @@ from datetime import datetime
 
 from flask import current_app
 
+from fieldsvc.api import idempotency
 from fieldsvc.base.db import transaction
 from fieldsvc.config import Settings
 from fieldsvc.queue import ring
@@ -33,10 +34,11 @@ def run_dispatch(run_id: str, *, now: datetime) -> None:
 
 @task(transactional=False)
 def sweep(*, now: datetime) -> int:
-    """Ring again for what nobody has heard, close what is over; returns how many rings."""
+    """Ring again for what nobody has heard, close what is over, forget old keys; returns how many rings."""
     with transaction():
         installs, runs = list(sweeping.due(now)), list(dispatch.due(now))
     with transaction():
         closing.close_due(now)
+        idempotency.forget(now)
     rung = [ring("reconcile", install_id) for install_id in installs]
     return sum(rung + [ring("run_dispatch", run_id) for run_id in runs])

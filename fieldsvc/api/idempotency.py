@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from functools import wraps
 from typing import Any
 
 from flask import Response, g, request
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from fieldsvc.api.frame import document
@@ -23,13 +24,16 @@ from fieldsvc.base.clock import utc_now
 from fieldsvc.base.db import db, transaction
 from fieldsvc.base.errors import Conflict, Invalid
 
+KEPT = timedelta(days=7)
+"""How long a key is remembered; the longest a client may wait before it sends a creation again."""
+
 _KEY = re.compile(r"[!-~]{1,120}\Z")
 _PARAMETER = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
     "description": "Any text of your own for this one creation. Sent again with the same body it gets the first answer "
-    "again (`Idempotent-Replay: true`); with another body, 409.",
+    "again (`Idempotent-Replay: true`); with another body, 409. Remembered for 7 days.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 120, "pattern": "^[!-~]+$"},
 }
 
@@ -60,6 +64,11 @@ def creates(view: Callable[..., Any]) -> Callable[..., Any]:
             return answer
 
     return document(wrapper, parameters=[_PARAMETER], errors=["idempotency-key-reused"])
+
+
+def forget(now: datetime) -> None:
+    """Remove answers kept for longer than :data:`KEPT`; call inside a transaction."""
+    db.session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < now - KEPT))
 
 
 def _digest() -> str:

@@ -22,4 +22,4 @@ class IdempotencyKey(Base):
     location: Mapped[str | None] = mapped_column(String(300))
     etag: Mapped[str | None] = mapped_column(String(80))
     body: Mapped[str] = mapped_column(Text)
-    created_at: Mapped[datetime]
+    created_at: Mapped[datetime] = mapped_column(index=True)

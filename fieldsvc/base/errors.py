@@ -22,7 +22,6 @@ CODES: dict[str, tuple[int, str]] = {
     "already-exists": (409, "There is one already"),
     "state-not-allowed": (409, "Not possible in this state"),
     "idempotency-key-reused": (409, "The Idempotency-Key was used for another request"),
-    "idempotency-in-progress": (409, "The first request with this Idempotency-Key is still running"),
     "code-used": (409, "The enrolment code has been used"),
     "code-expired": (410, "The enrolment code has expired"),
     "precondition-failed": (412, "Changed meanwhile"),

@@ -128,6 +128,9 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("actor_id", "key", name=op.f("pk_idempotency_key")),
     )
+    with op.batch_alter_table("idempotency_key", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_idempotency_key_created_at"), ["created_at"], unique=False)
+
     op.create_table(
         "meter",
         sa.Column("id", sa.String(length=36), nullable=False),
@@ -945,6 +948,9 @@ def downgrade() -> None:
     op.drop_table("sync_counter")
     op.drop_table("staff")
     op.drop_table("meter")
+    with op.batch_alter_table("idempotency_key", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_idempotency_key_created_at"))
+
     op.drop_table("idempotency_key")
     with op.batch_alter_table("history", schema=None) as batch_op:
         batch_op.drop_index("ix_history_recorded_at_seq")

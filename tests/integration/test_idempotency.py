@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 from flask import Flask
 from sqlalchemy import func, select
 
-from fieldsvc.base.db import db, reading
+from fieldsvc.api import idempotency
+from fieldsvc.base.clock import utc_now
+from fieldsvc.base.db import db, reading, transaction
 from fieldsvc.history.models import HistoryEntry
 from fieldsvc.people.models import Crew
 from tests.factories import make_staff, with_token
@@ -80,3 +83,16 @@ def test_a_key_of_the_wrong_form_is_refused(app: Flask, key: str) -> None:
     refused = make_staff(app).post("/v1/crews", json=BODY, headers={"Idempotency-Key": key})
     assert refused.status_code == 422
     assert refused.json["errors"][0]["field"] == "Idempotency-Key"
+
+
+def test_a_key_is_remembered_for_a_week_and_then_forgotten(app: Flask) -> None:
+    caller = make_staff(app)
+    caller.post("/v1/crews", json=BODY, headers={"Idempotency-Key": "k1"})
+
+    def again(days: float) -> int:
+        with app.app_context(), transaction():
+            idempotency.forget(utc_now() + timedelta(days=days))
+        return caller.post("/v1/crews", json=BODY, headers={"Idempotency-Key": "k1"}).status_code
+
+    assert again(days=6.99) == 201
+    assert again(days=7.01) == 409  # now it is a second crew of that code
