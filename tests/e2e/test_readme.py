@@ -73,7 +73,7 @@ def test_the_walk_as_a_crews_device_answers_what_the_readme_shows(tmp_path: Path
     assert shutil.which("curl"), "the README's walk needs curl"
     blocks = walk()
     assert len(blocks) >= 8 and sum(block.answer is not None for block in blocks) >= 7
-    with up(tmp_path, "--port", "0") as service:
+    with up(tmp_path, "--port", "0", "--workers", "1") as service:
         url = service.url()
         script = "".join(f"{block.commands}\necho; echo '{MARK}'\n{SETTLE}" for block in blocks)
         assert ADDRESS in script
