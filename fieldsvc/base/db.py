@@ -76,13 +76,20 @@ class _TextList(TypeDecorator[list[str]]):
 
 
 class among(FunctionElement[bool]):  # noqa: N801 - reads as an operator in a condition
-    """``column IN values`` with all values in one parameter: one statement to prepare, whatever their number."""
+    """``column IN values`` with all values in one parameter: one statement to prepare, whatever their number.
+
+    In a statement that is made beforehand ``values`` is the name of the parameter that will bring them.
+    """
 
     type = Boolean()
     inherit_cache = True
 
-    def __init__(self, column: Any, values: Iterable[str]) -> None:
-        super().__init__(column, bindparam(None, list(values), type_=_TextList(), unique=True))
+    def __init__(self, column: Any, values: Iterable[str] | str) -> None:
+        if isinstance(values, str):
+            parameter = bindparam(values, type_=_TextList())
+        else:
+            parameter = bindparam(None, list(values), type_=_TextList(), unique=True)
+        super().__init__(column, parameter)
 
 
 @compiles(among)

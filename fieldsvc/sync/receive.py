@@ -11,16 +11,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, exists, insert, select, text, update
+from sqlalchemy import bindparam, delete, exists, insert, select, text, update
 
-from fieldsvc.base.db import db, dumps
+from fieldsvc.base.db import among, db, dumps
 from fieldsvc.base.errors import FieldsvcError, Invalid
 from fieldsvc.config import Settings
 from fieldsvc.history.record import Source
 from fieldsvc.people.models import Device
 from fieldsvc.sync import outcomes
 from fieldsvc.sync.envelope import Clock, Push, Read, read
-from fieldsvc.sync.models import InboxOperation, Install, OperationDependency
+from fieldsvc.sync.models import HELD, InboxOperation, Install, OperationDependency
 
 TERMINAL = frozenset(
     {"applied", "merged", "applied_conflict", "parked", "superseded", "rejected", "forced", "resolved"}
@@ -66,36 +66,39 @@ def push(sender: Sender, message: Push, clock: Clock, settings: Settings, source
     if clock.offset is None:
         clock = replace(clock, offset=_last_offset(sender))
     reads = [read(bytes(raw), settings.op_bytes) for raw in message.ops]
-    install = lock_install(sender)
-    known = {
-        row.op_id: row
-        for row in db.session.execute(
-            select(
-                InboxOperation.op_id,
-                InboxOperation.device_id,
-                InboxOperation.body_sha256,
-                InboxOperation.status,
-                InboxOperation.outcome,
-            ).where(InboxOperation.op_id.in_({item.op_id for item in reads}))
-        )
-    }
+    missing = _lock_install(sender)
+    known = {row.op_id: row for row in db.session.execute(_KNOWN, {"ids": {item.op_id for item in reads}})}
     fresh: dict[str, Read] = {}
     for item in reads:
         if item.op_id not in known:
             fresh.setdefault(item.op_id, item)
-    placed = _place(install, list(fresh.values()))
+    standing = _standing([sender.install_id])
+    placed, reached = _place(sender.install_id, missing, standing, list(fresh.values()))
+    if reached != missing:
+        db.session.execute(_REACHED, {"install": sender.install_id, "reached": reached})
     stored = _insert([_row(sender, item, clock, placed[item.op_id]) for item in fresh.values()])
-    for item in fresh.values():
-        if item.op is None and item.op_id in stored:
-            outcomes.tell(replace(source, op_id=item.op_id), _envelope_rejection(sender, item, clock.now))
+    ended = [item for item in fresh.values() if item.op is None and item.op_id in stored]
+    for item in ended:
+        outcomes.tell(replace(source, op_id=item.op_id), _envelope_rejection(sender, item, clock.now))
     _note_dependencies({op_id: place for op_id, place in placed.items() if op_id in stored})
-    db.session.flush()
-    ended = [item.op_id for item in fresh.values() if item.op is None and item.op_id in stored]
-    released = set(release([install.install_id])) | set(release_dependants(ended) if ended else ())
+    released = set(release_dependants([item.op_id for item in ended])) if ended else set()
+    statuses = {placed[op_id].status for op_id in stored}
+    if standing or "held" in statuses:
+        released.update(release([sender.install_id]))
+    if "accepted" in statuses:
+        released.add(sender.install_id)
     results = [_result(sender, item, known, fresh, placed, stored) for item in reads]
-    if any(placed[op_id].status == "accepted" for op_id in stored):
-        released.add(install.install_id)
-    return Received(results, install.next_seq, tuple(sorted(released)))
+    return Received(results, reached, tuple(sorted(released)))
+
+
+_KNOWN = select(
+    InboxOperation.op_id,
+    InboxOperation.device_id,
+    InboxOperation.body_sha256,
+    InboxOperation.status,
+    InboxOperation.outcome,
+).where(among(InboxOperation.op_id, "ids"))
+_REACHED = text("UPDATE install SET next_seq = :reached WHERE install_id = :install")
 
 
 def _last_offset(sender: Sender) -> timedelta | None:
@@ -104,21 +107,23 @@ def _last_offset(sender: Sender) -> timedelta | None:
     return None if offset_ms is None else timedelta(milliseconds=offset_ms)
 
 
-def lock_install(sender: Sender) -> Install:
-    """The install's row, held until the transaction ends; made on its first push."""
-    db.session.execute(
-        text(
-            "INSERT INTO install (install_id, device_id, next_seq) VALUES (:i, :d, 1) "
-            "ON CONFLICT (install_id) DO NOTHING"
-        ),
-        {"i": sender.install_id, "d": sender.device_id},
-    )
-    return db.session.scalars(
-        select(Install)
-        .where(Install.install_id == sender.install_id)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    ).one()
+def _lock_install(sender: Sender) -> int:
+    """The first sequence number the install has not stored; its row, made on its first push, is held until the
+    transaction ends.
+    """
+    this = {"install": sender.install_id}
+    found = db.session.scalar(_LOCK, this)
+    if found is None:
+        db.session.execute(_FIRST, this | {"device": sender.device_id})
+        found = db.session.scalars(_LOCK, this).one()
+    return found
+
+
+_LOCK = select(Install.next_seq).where(Install.install_id == bindparam("install")).with_for_update()
+_FIRST = text(
+    "INSERT INTO install (install_id, device_id, next_seq) VALUES (:install, :device, 1) "
+    "ON CONFLICT (install_id) DO NOTHING"
+)
 
 
 def next_seq(install_id: str) -> int:
@@ -167,23 +172,21 @@ class _Order:
         return True
 
 
-def _place(install: Install, items: Sequence[Read]) -> dict[str, Place]:
-    """Decide for new operations whether they are accepted, held or rejected, and move ``install.next_seq`` on."""
-    ahead = db.session.scalars(
-        select(InboxOperation.seq).where(
-            InboxOperation.install_id == install.install_id, InboxOperation.seq >= install.next_seq
-        )
-    )
-    seqs = {item.seq for item in items if item.seq is not None} | set(ahead)
-    while install.next_seq in seqs:
-        install.next_seq += 1
+def _place(
+    install_id: str, next_seq: int, standing: Sequence[_Standing], items: Sequence[Read]
+) -> tuple[dict[str, Place], int]:
+    """Decide for new operations whether they are accepted, held or rejected; also answers the install's new
+    ``next_seq``.
+    """
+    seqs = {item.seq for item in items if item.seq is not None}
+    seqs.update(db.session.scalars(_AHEAD, {"install": install_id, "next": next_seq}))
+    while next_seq in seqs:
+        next_seq += 1
     placed = {item.op_id: Place("rejected", item.reason) for item in items if item.op is None}
-    elsewhere, own = _dependencies(install, items)
-    walk: list[tuple[int, str, str, Read | _Standing]] = [
-        (one.seq, one.op_id, one.entity_id, one) for one in _standing([install.install_id])
-    ]
+    elsewhere, own = _dependencies(install_id, items)
+    walk: list[tuple[int, str, str, Read | _Standing]] = [(one.seq, one.op_id, one.entity_id, one) for one in standing]
     walk += [(item.op.seq, item.op_id, item.op.entity_id, item) for item in items if item.op]
-    order = _Order(install.next_seq)
+    order = _Order(next_seq)
     for seq, op_id, entity_id, one in sorted(walk, key=lambda step: step[:2]):
         if isinstance(one, _Standing):
             order.may_go(op_id, seq, entity_id, one.waits)
@@ -191,28 +194,35 @@ def _place(install: Install, items: Sequence[Read]) -> dict[str, Place]:
         waits_for = (*elsewhere.get(op_id, ()), *(dep for dep in own.get(op_id, ()) if dep in order.held))
         free = order.may_go(op_id, seq, entity_id, bool(waits_for))
         placed[op_id] = Place("accepted") if free else Place("held", "missing_predecessor", waits_for)
-    return placed
+    return placed, next_seq
+
+
+_AHEAD = select(InboxOperation.seq).where(
+    InboxOperation.install_id == bindparam("install"), InboxOperation.seq >= bindparam("next")
+)
 
 
 def _standing(install_ids: Sequence[str]) -> list[_Standing]:
     """Everything of the installs that is held, in its order."""
-    rows = db.session.execute(
-        select(
-            InboxOperation.op_id,
-            InboxOperation.install_id,
-            InboxOperation.seq,
-            InboxOperation.entity_id,
-            WAITS,
-            Install.next_seq,
-        )
-        .join(Install, Install.install_id == InboxOperation.install_id)
-        .where(InboxOperation.install_id.in_(install_ids), InboxOperation.status == "held")
-        .order_by(InboxOperation.install_id, InboxOperation.seq, InboxOperation.op_id)
+    return [_Standing(*row) for row in db.session.execute(_HELD_BY, {"installs": install_ids})]
+
+
+_HELD_BY = (
+    select(
+        InboxOperation.op_id,
+        InboxOperation.install_id,
+        InboxOperation.seq,
+        InboxOperation.entity_id,
+        WAITS,
+        Install.next_seq,
     )
-    return [_Standing(*row) for row in rows]
+    .join(Install, Install.install_id == InboxOperation.install_id)
+    .where(among(InboxOperation.install_id, "installs"), HELD)
+    .order_by(InboxOperation.install_id, InboxOperation.seq, InboxOperation.op_id)
+)
 
 
-def _dependencies(install: Install, items: Sequence[Read]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+def _dependencies(install_id: str, items: Sequence[Read]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """What new operations depend on and is not terminal: op id -> operations still to come from anywhere, and op id ->
     earlier operations of the same install, which only matter while they are held.
     """
@@ -235,7 +245,7 @@ def _dependencies(install: Install, items: Sequence[Read]) -> tuple[dict[str, li
             row, beside = stored.get(dep), here.get(dep)
             if (row is not None and row.status in TERMINAL) or (beside is not None and beside.op is None):
                 continue
-            seq = beside.seq if beside else row.seq if row and row.install_id == install.install_id else None
+            seq = beside.seq if beside else row.seq if row and row.install_id == install_id else None
             if seq is not None and item.op and seq < item.op.seq:
                 own.setdefault(item.op_id, []).append(dep)
             else:
@@ -278,7 +288,7 @@ def release_dependants(op_ids: Sequence[str]) -> list[str]:
         db.session.scalars(
             select(InboxOperation.install_id)
             .join(OperationDependency, OperationDependency.op_id == InboxOperation.op_id)
-            .where(OperationDependency.depends_on.in_(op_ids))
+            .where(among(OperationDependency.depends_on, op_ids))
             .distinct()
         )
     )
