@@ -34,6 +34,7 @@ class Outcome:
     entity_rev: int | None = None
     review_id: str | None = None
     note: str | None = None
+    resolution: str | None = None
     rev: int = 1
     context: dict[str, Any] = field(default_factory=dict)
 
@@ -52,6 +53,7 @@ class Outcome:
             "job_rev" if self.entity == "job" else "entity_rev": self.entity_rev,
             "review_id": self.review_id,
             "note": self.note,
+            "resolution": self.resolution,
             "decided_at": plain(self.decided_at),
         }
 

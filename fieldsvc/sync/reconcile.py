@@ -202,7 +202,7 @@ def _record_failure(install_id: str, now: datetime, attempts: int, error: str) -
         row.retry_at = now + timedelta(seconds=BACKOFF[min(row.attempts, len(BACKOFF)) - 1])
         return False
     source = source_of(row, "device", now)
-    end = verdict.give_up(source, row, error)
+    end = verdict.give_up(source, row, _decode(row.body), error)
     outcomes.tell(source, end)
     row.status, row.reason, row.decided_at, row.retry_at, row.outcome = end.outcome, end.reason, now, None, end.doc
     return True

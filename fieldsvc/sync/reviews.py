@@ -75,24 +75,25 @@ def _behalf(source: Source, row: InboxOperation) -> Source:
 
 
 def _apply(source: Source, review: Review, row: InboxOperation, job: Job | None, reading: str | None) -> None:
-    if review.reason == verdict.GAVE_UP and row.kind == "unreadable":
-        raise Conflict("the operation could not be read; it can only be dismissed", "state-not-allowed")
-    if review.conflicts:
-        _take_device_values(_behalf(source, row), review, job)
-        return
-    if job is None:
-        raise Conflict("there is no job to apply it to; it can only be dismissed", "state-not-allowed")
     sent = _decode(row.body)
-    decision = verdict.judge(row, sent, job, source.recorded_at, _waivers(review, reading))
-    if decision.outcome not in ("applied", "superseded"):
-        raise Conflict(
-            f"the rules still say {decision.reason}: {decision.explanation.get('text', 'see explanation')}",
-            "state-not-allowed",
-            reason=decision.reason,
-            explanation=plain(decision.explanation),
-            problems=list(decision.errors),
-        )
-    verdict.carry_out(_behalf(source, row), row, sent, job, decision)
+    if review.entity == "customer" and review.customer_id is not None:
+        customer = customers.lock(review.customer_id)
+        end = verdict.edit_customer(_behalf(source, row), row, sent, customer, decided=True)
+    elif job is not None:
+        decision = verdict.judge(row, sent, job, source.recorded_at, _waivers(review, reading))
+        if decision.outcome != "applied":
+            raise Conflict(
+                f"the rules still say {decision.reason}: {decision.explanation.get('text', 'see explanation')}",
+                "state-not-allowed",
+                reason=decision.reason,
+                explanation=plain(decision.explanation),
+                problems=list(decision.errors),
+            )
+        end = verdict.carry_out(_behalf(source, row), row, sent, job, decision, decided=True)
+    else:
+        raise Conflict("there is nothing on record to apply it to; it can only be dismissed", "state-not-allowed")
+    if end.outcome not in ("applied", "merged", "applied_conflict"):
+        raise Conflict("the values cannot be joined; it can only be dismissed", "state-not-allowed")
 
 
 def _waivers(review: Review, reading: str | None) -> frozenset[str]:
@@ -101,14 +102,6 @@ def _waivers(review: Review, reading: str | None) -> frozenset[str]:
             raise Invalid.field("/reading", "say whether the register is a wrap or a misread")
         return frozenset({f"register_fell:{reading}"})
     return _WAIVABLE & {review.reason or ""}
-
-
-def _take_device_values(source: Source, review: Review, job: Job | None) -> None:
-    values: dict[str, Any] = {c["field"]: c["device"] for c in review.conflicts}
-    if job is not None:
-        change.apply(source, job, "review.applied", verdict.job_columns(job, values))
-    elif review.customer_id is not None:
-        customers.apply(source, customers.lock(review.customer_id), "review.applied", values)
 
 
 def _close(source: Source, review: Review, row: InboxOperation, job: Job | None, choice: str, note: str) -> None:
@@ -133,7 +126,8 @@ def _close(source: Source, review: Review, row: InboxOperation, job: Job | None,
         conflicts=told.get("conflicts", ()),
         entity_rev=job.rev if job else told.get("entity_rev"),
         review_id=review.id,
-        note=f"{choice}: {note}" if note else choice,
+        note=note,
+        resolution=choice,
         decided_at=source.recorded_at,
         rev=2,
         context={
@@ -154,7 +148,7 @@ def _close(source: Source, review: Review, row: InboxOperation, job: Job | None,
         note=note,
         **end.context,
     )
-    row.status, row.outcome, row.decided_at = "resolved", {**end.doc, "resolution": choice}, source.recorded_at
+    row.status, row.outcome, row.decided_at = "resolved", end.doc, source.recorded_at
 
 
 def _judge_dependants(source: Source, job: Job, note: str) -> None:
@@ -170,5 +164,5 @@ def _judge_dependants(source: Source, job: Job, note: str) -> None:
         sent = _decode(row.body)
         decision: Decision = verdict.judge(row, sent, job, source.recorded_at)
         if decision.outcome == "applied":
-            verdict.carry_out(_behalf(source, row), row, sent, job, decision)
+            verdict.carry_out(_behalf(source, row), row, sent, job, decision, decided=True)
             _close(source, review, row, job, "apply", note)

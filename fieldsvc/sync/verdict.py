@@ -73,16 +73,21 @@ def judge(row: InboxOperation, sent: Sent, job: Job, now: datetime, waived: froz
     return decision
 
 
-def carry_out(source: Source, row: InboxOperation, sent: Sent, job: Job, decision: Decision) -> Outcome:
-    """Apply a decision on a job and say what became of the operation."""
+def carry_out(
+    source: Source, row: InboxOperation, sent: Sent, job: Job, decision: Decision, *, decided: bool = False
+) -> Outcome:
+    """Apply a decision on a job and say what became of the operation.
+
+    :param decided: a dispatcher has decided for the device: its values are taken, and no review is opened.
+    """
     stale = changed_since(job.field_revs, sent.base_rev, row.install_id) - _NOT_AN_EDIT
     merged: Merge | None = None
     if decision.effects:
         edit = next((effect for effect in decision.effects if isinstance(effect, MergeFields)), None)
         if edit is not None:
-            merged = merge_job(row, sent, job, edit)
+            merged = _merge_job(row, sent, job, edit, decided)
             if merged.values:
-                change.apply(source, job, row.kind, job_columns(job, merged.values))
+                change.apply(source, job, row.kind, _job_columns(job, merged.values))
         else:
             effects.apply(source, job, row.kind, decision.effects)
     outcome = decision.outcome
@@ -93,7 +98,7 @@ def carry_out(source: Source, row: InboxOperation, sent: Sent, job: Job, decisio
     reason = "state_not_allowed" if outcome == "rejected" and decision.reason is None else decision.reason
     conflicts = merged.conflicts if merged else ()
     review = None
-    if outcome in ("parked", "applied_conflict"):
+    if outcome in ("parked", "applied_conflict") and not decided:
         review = _open_review(source, row, sent, outcome, reason, conflicts, decision.explanation, job=job)
     return _outcome(source, row, decision, outcome, reason, conflicts, job=job, review=review)
 
@@ -146,31 +151,40 @@ def changed_since(field_revs: Mapping[str, Any], base_rev: int | None, install_i
 _COLUMNS = frozenset({"title", "access_note", "contact_phone", "notes", "tags", "priority"})
 
 
-def job_columns(job: Job, values: Mapping[str, Any]) -> dict[str, Any]:
+def _job_columns(job: Job, values: Mapping[str, Any]) -> dict[str, Any]:
     """Edited fields as columns of the job; the others live in its ``details``."""
     columns = {name: value for name, value in values.items() if name in _COLUMNS}
     others = {name: value for name, value in values.items() if name not in _COLUMNS}
     return {**columns, "details": {**job.details, **others}} if others else columns
 
 
-def merge_job(row: InboxOperation, sent: Sent, job: Job, edit: MergeFields) -> Merge:
+def _merge_job(row: InboxOperation, sent: Sent, job: Job, edit: MergeFields, decided: bool) -> Merge:
     current = {name: getattr(job, name) if name in _COLUMNS else job.details.get(name) for name in edit.set}
-    return _merge("job", row, sent, edit.was, edit.set, current, job.field_revs)
+    return _merge("job", row, sent, edit, current, job.field_revs, decided)
+
+
+_DECIDED = dict.fromkeys(("review", "latest_occurred", "server_wins"), "field_wins")
+"""Which policy takes another's place once a dispatcher has decided for the device."""
 
 
 def _merge(
     entity: str,
     row: InboxOperation,
     sent: Sent,
-    was: Mapping[str, Any],
-    new: Mapping[str, Any],
+    edit: MergeFields,
     current: Mapping[str, Any],
     field_revs: Mapping[str, Any],
+    decided: bool,
 ) -> Merge:
     policies = rules.load().policies(entity, row.estimated_at.date())
-    made = {name: parse_time(field_revs[name][2]) for name in new if name in field_revs}
+    values = edit.set
+    if decided:
+        values = {name: value for name, value in values.items() if policies.get(name) != "must_match"}  # never renamed
+        policies = {name: _DECIDED.get(policy, policy) for name, policy in policies.items()}
+    made = {name: parse_time(field_revs[name][2]) for name in values if name in field_revs}
     stale = changed_since(field_revs, sent.base_rev, row.install_id) - _NOT_AN_EDIT
-    return merge(policies, _lists(was, current), _lists(new, current), current, stale, row.estimated_at, made)
+    was, new = _lists(edit.was, current), _lists(values, current)
+    return merge(policies, was, new, current, stale, row.estimated_at, made)
 
 
 def _lists(values: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,24 +207,27 @@ def _decide_customer(source: Source, row: InboxOperation, sent: Sent) -> Outcome
     )
     if holds is None:
         return _outcome(source, row, rejected("not_assigned", {"text": "the crew had no job at this customer"}))
+    return edit_customer(source, row, sent, customer)
+
+
+def edit_customer(
+    source: Source, row: InboxOperation, sent: Sent, customer: Customer, *, decided: bool = False
+) -> Outcome:
+    """Judge and merge an edit of a customer; ``decided`` as in :func:`carry_out`."""
     decision = kinds.reconcile_customer(operation_of(row, sent))
     edit = next((effect for effect in decision.effects if isinstance(effect, MergeFields)), None)
     if edit is None:
         return _outcome(source, row, decision, customer=customer)
-    merged = merge_customer(row, sent, customer, edit)
+    current = {name: getattr(customer, name) for name in edit.set}
+    merged = _merge("customer", row, sent, edit, current, customer.field_revs, decided)
     if merged.values:
         customers.apply(source, customer, row.kind, merged.values)
     review = None
-    if merged.outcome in ("parked", "applied_conflict"):
+    if merged.outcome in ("parked", "applied_conflict") and not decided:
         review = _open_review(
             source, row, sent, merged.outcome, None, merged.conflicts, decision.explanation, customer=customer
         )
     return _outcome(source, row, decision, merged.outcome, None, merged.conflicts, customer=customer, review=review)
-
-
-def merge_customer(row: InboxOperation, sent: Sent, customer: Customer, edit: MergeFields) -> Merge:
-    current = {name: getattr(customer, name) for name in edit.set}
-    return _merge("customer", row, sent, edit.was, edit.set, current, customer.field_revs)
 
 
 _DECIDERS = {"job": _decide_job, "customer": _decide_customer}
@@ -270,15 +287,13 @@ def _open_review(
     return review
 
 
-def give_up(source: Source, row: InboxOperation, error: str) -> Outcome:
+def give_up(source: Source, row: InboxOperation, sent: Sent, error: str) -> Outcome:
     """Park an operation that keeps failing for a fault of ours; ``error`` is the class of the failure."""
-    sent = Sent(
-        op_id=row.op_id, seq=max(row.seq, 1), kind=row.kind, entity=row.entity, entity_id=row.entity_id, occurred_at=""
-    )
-    job = db.session.get(Job, row.entity_id)
+    job = db.session.get(Job, row.entity_id) if row.entity == "job" else None
+    customer = db.session.get(Customer, row.entity_id) if row.entity == "customer" else None
     explanation = {"text": f"it could not be applied ({error}); the operation is kept as it came"}
-    review = _open_review(source, row, sent, "parked", GAVE_UP, (), explanation, job=job)
-    return _outcome(source, row, None, "parked", GAVE_UP, job=job, review=review)
+    review = _open_review(source, row, sent, "parked", GAVE_UP, (), explanation, job=job, customer=customer)
+    return _outcome(source, row, None, "parked", GAVE_UP, job=job, customer=customer, review=review)
 
 
 def _outcome(
