@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from fieldsvc import logs
 from fieldsvc.app import create_app
+from fieldsvc.base import memory
 from fieldsvc.config import Settings
 
 _settings = Settings.from_env()
 logs.configure(_settings)
 app = create_app(_settings)
+memory.settle()

@@ -22,6 +22,7 @@ from rq.exceptions import StopRequested
 from rq.serializers import JSONSerializer
 
 from fieldsvc import logs
+from fieldsvc.base import memory
 from fieldsvc.config import BadSetting, Settings
 from fieldsvc.queue import QUEUES, queue_name, ring
 from workers import runtime
@@ -104,6 +105,7 @@ def main(queues: str, burst: bool, periodic: bool) -> None:
             raise BadSetting("REDIS_URL must be set: workers wait at Redis for their tasks")
         logs.configure(settings)
         app = runtime.application()
+        memory.settle()
     except BadSetting as error:
         raise click.ClickException(str(error)) from None
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

@@ -32,10 +32,8 @@ def parse_time(text: str) -> datetime:
         if isinstance(text, str) and re.match(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?\Z", text):
             raise ValueError("a time needs its zone: end it with Z or an offset such as +08:00")
         raise ValueError("not an RFC 3339 time such as 2026-11-21T08:00:00Z")
-    normal = text.upper().replace(" ", "T").replace("Z", "+00:00")
-    normal = re.sub(r"(\.\d{6})\d+", r"\1", normal)
     try:
-        return datetime.fromisoformat(normal).astimezone(UTC)
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
     except (ValueError, OverflowError):
         raise ValueError("not a date and time of the calendar") from None
 

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from fieldsvc.base.db import db
 from fieldsvc.base.errors import FieldsvcError
@@ -89,16 +89,19 @@ def staff_actor(token: str, now: datetime) -> Actor | None:
     return Actor("staff", staff_id, name, role=role, territory_ids=territories, token_id=token_id)
 
 
+_DEVICE = (
+    select(Device.id, Device.crew_id, Device.install_id, Device.revoked_at, Crew.name)
+    .join(Crew, Crew.id == Device.crew_id)
+    .where(Device.token_hash == bindparam("token_hash"))
+)
+
+
 def device_actor(token: str) -> Actor | None:
     """The device behind a device token, or None when there is none.
 
     :raises FieldsvcError: ``device-revoked`` (403, ``wipe`` true).
     """
-    row = db.session.execute(
-        select(Device.id, Device.crew_id, Device.install_id, Device.revoked_at, Crew.name)
-        .join(Crew, Crew.id == Device.crew_id)
-        .where(Device.token_hash == token_hash(token))
-    ).first()
+    row = db.session.execute(_DEVICE, {"token_hash": token_hash(token)}).first()
     if row is None:
         return None
     device_id, crew_id, install_id, revoked_at, crew_name = row

@@ -347,7 +347,7 @@ def _insert(rows: list[dict[str, Any]]) -> set[str]:
     if not rows:
         return set()
     if db.session.get_bind().dialect.name == "postgresql":
-        return set(db.session.scalars(_INSERT_ALL, {"rows": dumps(rows)}))
+        return set(db.session.scalars(_INSERT_ALL, {"rows": dumps(rows)}).all())
     db.session.execute(insert(InboxOperation), rows)
     return {row["op_id"] for row in rows}
 
