@@ -163,21 +163,21 @@ def history(auditor: Client, cast: Cast, found: Found, zone: ZoneInfo, story: St
         )
         for entry in reversed(entries)
     ]
-    story.table(("by the device", "estimated", "recorded", "who", "what", "change"), rows)
+    story.table(("device", "estimated", "recorded", "who", "what", "change"), rows)
     story.say(f"GET /v1/jobs/{job['id']}/history", "dim")
 
 
 def _who(entry: Doc, codes: dict[str, str]) -> str:
     actor = entry["actor"]
     if actor["kind"] == "device":
-        return f"device of {codes.get(entry['crew_id'], '?')}"
-    return str(actor["name"] or actor["kind"])
+        return f"device {codes.get(entry['crew_id'], '?')}"
+    return str(actor["name"] or actor["kind"]).removesuffix(" of dispatcher")
 
 
 def _change(entry: Doc, zone: ZoneInfo) -> str:
     before, after = entry["before"] or {}, entry["after"] or {}
     if "status" in after:
-        return f"{before.get('status', 'new')} → {after['status']}"
+        return f"{before.get('status', 'new')} → {after['status']}".replace("_", " ")
     if entry["entity"] == "commitment_clock":
         return f"{after['kind']}, was due {_when(after['due_at'], zone)}"
     if after.get("notes"):
@@ -194,10 +194,9 @@ def reviews(cast: Cast, found: Found, story: Story) -> None:
         job = found.jobs.get(row["job_id"] or "")
         state = Text("open", style="yellow") if row["state"] == "open" else Text(f"resolved: {row['resolution']}")
         number = job["number"] if job else ""
-        rows.append(
-            (state, row["op_kind"], row["outcome"], row["reason"], number, codes.get(row["crew_id"], ""), _why(row))
-        )
-    story.table(("state", "operation", "outcome", "reason", "job", "crew", "both sides"), rows)
+        why = ", ".join(filter(None, (row["outcome"], row["reason"]))).replace("_", " ")
+        rows.append((state, row["op_kind"], why, number, codes.get(row["crew_id"], ""), _why(row)))
+    story.table(("state", "operation", "outcome", "job", "crew", "both sides"), rows)
     if len(found.reviews) > _SHOWN_REVIEWS:
         story.say(f"and {len(found.reviews) - _SHOWN_REVIEWS} more")
     story.say("GET /v1/reviews · POST /v1/reviews/{id}/resolve", "dim")

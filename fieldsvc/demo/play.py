@@ -184,7 +184,7 @@ def settle(devices: Iterable[Device], story: Story) -> None:
             at_once(left, Device.pull)
             step.to(waiting - sum(len(device.unsettled()) for device in devices))
             _pause.wait(0.1)
-        step.tell(f"{waiting} operations have come to their end, and their devices know")
+        step.tell(f"{waiting} operation{'s' * (waiting != 1)} decided, and the devices know")
 
 
 def put_right(cast: Cast) -> int:

@@ -121,7 +121,9 @@ class Story:
         for name, foot in zip(columns, cells, strict=True):
             number = name in right
             justify: JustifyMethod = "right" if number else "left"
-            table.add_column(name, foot, justify=justify, no_wrap=number, header_style="dim", footer_style="bold")
+            table.add_column(
+                name, foot, justify=justify, no_wrap=number, overflow="fold", header_style="dim", footer_style="bold"
+            )
         for row in rows:
             table.add_row(*map(_cell, row))
         self.console.print(Padding(table, (1, 0, 1, 2), expand=False))
