@@ -1,0 +1,63 @@
+"""Settings: read from the environment once, refused with the variable's name, handed to children unchanged."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fieldsvc.config import BadSetting, Settings
+
+
+def test_an_empty_environment_gives_the_defaults() -> None:
+    assert Settings.from_env({}) == Settings()
+
+
+def test_a_child_gets_exactly_these_settings(tmp_path: Path) -> None:
+    settings = Settings(database_url=f"sqlite:///{tmp_path}/a.db", redis_url="unix:///tmp/x.sock", secret_key="s")
+    for given in (Settings(), settings, replace(settings, log_json=True, data_dir=tmp_path, push_ops=7)):
+        assert Settings.from_env(given.child_env()) == given
+
+
+def test_a_child_without_redis_does_not_inherit_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://elsewhere")
+    monkeypatch.setenv("FIELDSVC_PUSH_OPS", "9")
+    assert "REDIS_URL" not in Settings().child_env()
+    assert Settings.from_env(Settings().child_env()).push_ops == Settings.push_ops
+
+
+def test_every_setting_can_be_set(tmp_path: Path) -> None:
+    other: dict[str, Any] = {"database_url": "sqlite:///other.db", "redis_url": "redis://r", "data_dir": tmp_path}
+    for setting in fields(Settings):
+        value = other.get(setting.name)
+        if value is None:
+            value = {bool: True, int: 3}.get(type(setting.default), "7 per hour")
+        settings = replace(Settings(), **{setting.name: value})
+        assert getattr(Settings.from_env(settings.child_env()), setting.name) == value
+
+
+@pytest.mark.parametrize("url", ["postgres://u@h/d", "postgresql://u@h/d", "postgresql+psycopg://u@h/d"])
+def test_every_way_to_write_a_postgresql_address_is_taken(url: str) -> None:
+    assert Settings.from_env({"DATABASE_URL": url}).database_url == "postgresql+psycopg://u@h/d"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "mysql://u@h/d"),
+        ("FIELDSVC_PUSH_OPS", "many"),
+        ("FIELDSVC_PUSH_OPS", "0"),
+        ("FIELDSVC_PUSH_OPS", "-1"),
+        ("FIELDSVC_SWEEP_INTERVAL", "1.5"),
+        ("FIELDSVC_SWEEP_INTERVAL", "²"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused_by_its_name(name: str, value: str) -> None:
+    with pytest.raises(BadSetting, match=name):
+        Settings.from_env({name: value})
+
+
+def test_the_secret_key_is_not_shown() -> None:
+    assert "hush" not in repr(Settings(secret_key="hush"))
