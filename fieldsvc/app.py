@@ -8,6 +8,7 @@ from pathlib import Path
 
 from flask import Flask
 from flask_migrate import Migrate
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from fieldsvc import api, console, queue
 from fieldsvc.base.db import db, engine_options, prepare_engine
@@ -37,7 +38,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     secret = settings.secret_key
     if not secret:
         if not settings.is_sqlite:
-            raise BadSetting("FIELDSVC_SECRET_KEY must be set: checkpoints are signed with it, in every process the same")
+            raise BadSetting(
+                "FIELDSVC_SECRET_KEY must be set: checkpoints are signed with it, in every process the same"
+            )
         secret = secrets.token_hex(32)
     load_models()
     app = Flask("fieldsvc", static_folder=None)
@@ -48,6 +51,9 @@ def create_app(settings: Settings | None = None) -> Flask:
         MAX_CONTENT_LENGTH=settings.request_bytes,
     )
     app.extensions["fieldsvc.settings"] = settings
+    if settings.trusted_proxies:
+        hops = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
     db.init_app(app)
     with app.app_context():
         prepare_engine(db.engine)

@@ -18,14 +18,18 @@ class BadSetting(ValueError):
 
 @dataclass(frozen=True)
 class Settings:
-    """What one process runs with. Durations are seconds, sizes are bytes."""
+    """What one process runs with. Durations are seconds, sizes are bytes.
 
-    database_url: str = "sqlite:///var/fieldsvc.db"
-    redis_url: str | None = None
+    ``trusted_proxies`` is how many reverse proxies stand in front: that many entries of ``X-Forwarded-*`` are believed.
+    """
+
+    database_url: str = field(default="sqlite:///var/fieldsvc.db", repr=False)
+    redis_url: str | None = field(default=None, repr=False)
     secret_key: str = field(default="", repr=False)
     data_dir: Path = Path("var")
     log_level: str = "INFO"
     log_json: bool = False
+    trusted_proxies: int = 0
     queue_prefix: str = "fieldsvc"
 
     push_ops: int = 200
@@ -68,12 +72,13 @@ class Settings:
             values["log_json"] = env["FIELDSVC_LOG_JSON"].lower() in ("1", "true", "yes")
         for name in (
             "push_ops push_bytes op_bytes pull_rows attachment_bytes request_bytes api_token_ttl "
-            "enrolment_code_ttl reconcile_attempts sweep_interval"
+            "enrolment_code_ttl reconcile_attempts sweep_interval trusted_proxies"
         ).split():
             raw = env.get(f"FIELDSVC_{name.upper()}")
             if raw:
-                if not raw.isdigit() or int(raw) < 1:
-                    raise BadSetting(f"FIELDSVC_{name.upper()} must be a whole number of at least 1, not {raw!r}")
+                least = 0 if name == "trusted_proxies" else 1
+                if not (raw.isascii() and raw.isdigit()) or int(raw) < least:
+                    raise BadSetting(f"FIELDSVC_{name.upper()} must be a whole number of at least {least}, not {raw!r}")
                 values[name] = int(raw)
         return cls(**values)  # type: ignore[arg-type]
 
@@ -83,9 +88,11 @@ class Settings:
         env.pop("REDIS_URL", None)
         for setting in fields(self):
             value = getattr(self, setting.name)
-            name = setting.name.upper() if setting.name in ("database_url", "redis_url") else f"FIELDSVC_{setting.name.upper()}"
+            prefix = "" if setting.name in ("database_url", "redis_url") else "FIELDSVC_"
             if value is not None:
-                env[name] = {True: "1", False: "0"}[value] if isinstance(value, bool) else str(value)
+                env[prefix + setting.name.upper()] = (
+                    {True: "1", False: "0"}[value] if isinstance(value, bool) else str(value)
+                )
         return env
 
 

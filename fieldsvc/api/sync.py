@@ -120,7 +120,7 @@ def hello(body: dict[str, Any]) -> dict[str, Any]:
 
 class PullArgs(Schema):
     cp = Text(4000, pattern="^[!-~]+$", metadata={"description": "The checkpoint of the pull before; none: all."})
-    limit = Int(1, 500, load_default=500, metadata={"description": "How many changes; more than 500 is refused."})
+    limit = Int(1, 500, metadata={"description": "How many changes; by default, and at most, what hello tells."})
 
 
 class Change(Schema):
@@ -148,11 +148,12 @@ class Pulled(Schema):
 def pull(args: dict[str, Any]) -> Response:
     """What has changed since the checkpoint"""
     settings, now = _settings(), utc_now()
-    if args["limit"] > settings.pull_rows:
+    limit = args.get("limit", settings.pull_rows)
+    if limit > settings.pull_rows:
         raise Invalid.field("limit", f"must be 1 to {settings.pull_rows}")
     scopes = ["ref", f"crew:{g.actor.crew_id}", outcomes.device_scope(g.actor.device_id)]
     with reading():
-        page = feed.page(scopes, args.get("cp"), args["limit"], current_app.config["SECRET_KEY"])
+        page = feed.page(scopes, args.get("cp"), limit, current_app.config["SECRET_KEY"])
     rest: dict[str, Any] = {"checkpoint": page.checkpoint, "has_more": page.has_more, "server_time": format_time(now)}
     if page.reset:
         rest["reset"] = True

@@ -6,7 +6,9 @@ from flask import Blueprint, Flask, Response, render_template, request
 
 from fieldsvc import __version__
 
-_CSP = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+_CSP = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 pages = Blueprint("console", __name__, template_folder="templates", static_folder="static", static_url_path="/static")
 

@@ -23,7 +23,7 @@ from fieldsvc.rules import RuleBook
 REASONS = frozenset(
     "not_assigned reassigned cancelled completed_after_cancel duplicate_work bad_payload wrong_meter register_fell "
     "energy_mismatch seal_in_use hold_point_open missing_predecessor state_not_allowed unknown_entity clock_suspect "
-    "stale_schema".split()
+    "stale_schema could_not_apply".split()
 )
 """The stable reasons of the sync protocol; the list only grows."""
 

@@ -116,7 +116,7 @@ class JobFields(msgspec.Struct):
     contact_phone: Phone | UnsetType | None = UNSET
     notes: Annotated[list[Prose], Meta(max_length=200)] | Prose | UnsetType = UNSET
     tags: Annotated[list[Line], Meta(max_length=50)] | UnsetType = UNSET
-    priority: Annotated[int, Meta(ge=1, le=100)] | UnsetType = UNSET
+    priority: Annotated[int, Meta(ge=1, le=9)] | UnsetType = UNSET
     parts_estimate: Annotated[list[Part], Meta(max_length=200)] | UnsetType | None = UNSET
 
 

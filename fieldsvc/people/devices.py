@@ -21,7 +21,7 @@ from fieldsvc.people import crews
 from fieldsvc.people.actors import Actor, device_actor, token_hash
 from fieldsvc.people.models import Crew, Device, EnrolmentCode
 
-__all__ = ["device_actor", "enrol", "enrolment_uri", "get", "new_code", "revoke", "seen"]
+__all__ = ["crew_at", "device_actor", "enrol", "enrolment_uri", "get", "new_code", "revoke", "seen"]
 
 # No 0/O, 1/I/L: the code is read out over the telephone and typed with gloves.
 _ALPHABET = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
@@ -47,6 +47,20 @@ def new_code(actor: Actor, now: datetime, crew: Crew, ttl: timedelta) -> tuple[E
         crew_id=crew.id,
     )
     return code, f"{text[:4]}-{text[4:]}"
+
+
+def crew_at(device_id: str, at: datetime) -> str | None:
+    """The crew a device belonged to at a time, by its enrolments; before the first one, that one's."""
+    enrolled = db.session.execute(
+        select(EnrolmentCode.crew_id, EnrolmentCode.used_at)
+        .where(EnrolmentCode.device_id == device_id, EnrolmentCode.used_at.is_not(None))
+        .order_by(EnrolmentCode.used_at)
+    ).all()
+    crew_id: str | None = enrolled[0].crew_id if enrolled else None
+    for row in enrolled:
+        if row.used_at <= at:
+            crew_id = row.crew_id
+    return crew_id
 
 
 def enrolment_uri(server: str, code: str) -> str:

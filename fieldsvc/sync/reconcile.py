@@ -177,7 +177,7 @@ def source_of(row: InboxOperation, name: str, now: datetime) -> Source:
     """Who is behind an operation, with its three times."""
     return Source(
         kind="device",
-        recorded_at=now,
+        recorded_at=max(now, row.received_at),  # received while this drain was under way
         id=row.device_id,
         name=name,
         crew_id=row.crew_id,

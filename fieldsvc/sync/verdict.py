@@ -8,6 +8,7 @@ crew that has the job now, and a person decides (see ``reviews``).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,6 +21,7 @@ from fieldsvc.base.merge import Merge, merge
 from fieldsvc.history.record import Source
 from fieldsvc.kinds import common, lifecycle
 from fieldsvc.kinds.base import Decision, MergeFields, Operation, parked, rejected, superseded
+from fieldsvc.people import devices
 from fieldsvc.records import customers
 from fieldsvc.records.models import Customer
 from fieldsvc.sync import effects, situation
@@ -49,6 +51,10 @@ def _decide_job(source: Source, row: InboxOperation, sent: Sent) -> Outcome:
     job = db.session.get(Job, row.entity_id)
     if job is None:
         return _unknown(source, row, sent)
+    if job.crew_id != row.crew_id and not change.had_it(job.id, row.crew_id):
+        # the device may have been moved to another crew since: what it did before was done for the crew of that time
+        row.crew_id = devices.crew_at(row.device_id, row.estimated_at) or row.crew_id
+        source = replace(source, crew_id=row.crew_id)
     decision = _for_another_crew(row, job)
     if decision is None or decision.outcome == "parked":
         judged = judge(row, sent, job, source.recorded_at)

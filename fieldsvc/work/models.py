@@ -53,9 +53,9 @@ class Ticket(Base):
 class Job(Base):
     """Dispatchable work (CIM Work). ``priority`` 1 is the most urgent; ``service_minutes`` is the planned time on site.
 
-    ``details`` is what the kind needs to know before, ``result`` what the crew found. ``field_revs`` says per field at which
-    revision and by whom it was last changed; ``assignment_rev`` grows with every change of crew. ``attention`` lists what a
-    dispatcher has to decide about it: ``{"op_id", "op_kind", "reason", "crew_id", "review_id"}`` each.
+    ``details`` is what the kind needs to know before, ``result`` what the crew found. ``field_revs`` says per field at
+    which revision and by whom it was last changed; ``assignment_rev`` grows with every change of crew. ``attention``
+    lists what a dispatcher has to decide: ``{"op_id", "op_kind", "reason", "crew_id", "review_id"}`` each.
     """
 
     __tablename__ = "job"
@@ -128,7 +128,7 @@ class Assignment(Base):
 
 
 class CommitmentClock(Base):
-    """One running promise of a job. ``verdict``: running, paused, met, missed or exempted; ``source`` cites the rule."""
+    """One promise of a job. ``verdict``: running, paused, met, missed or exempted; ``source`` cites the rule."""
 
     __tablename__ = "commitment_clock"
     __table_args__ = (UniqueConstraint("job_id", "kind"),)

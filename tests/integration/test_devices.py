@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from urllib.parse import parse_qs, urlsplit
 
+import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select, update
 
+from fieldsvc.app import create_app
 from fieldsvc.base.clock import new_id, utc_now
 from fieldsvc.base.db import db, reading, transaction
+from fieldsvc.config import Settings
 from fieldsvc.history.models import HistoryEntry
 from fieldsvc.people.models import Device, EnrolmentCode
 from tests.factories import make_crew, make_device, make_staff, make_territories
 
 
-def enrol(client: FlaskClient, code: str, install_id: str | None = None):
+def enrol(client: FlaskClient, code: str, install_id: str | None = None, headers: dict[str, str] | None = None):
     body = {"code": code, "install_id": install_id or new_id(), "platform": "android 15", "app_version": "3.2.0"}
-    return client.post("/sync/v1/enrol", json=body)
+    return client.post("/sync/v1/enrol", json=body, headers=headers)
 
 
 def new_code(caller: FlaskClient, crew_id: str) -> dict:
@@ -74,6 +79,24 @@ def test_an_expired_code_and_an_unknown_one_are_refused(app: Flask, client: Flas
 def test_guessing_codes_is_limited(app: Flask, client: FlaskClient) -> None:
     statuses = [enrol(client, f"K7TQ-29X{letter}").status_code for letter in "ABCDEFGHJKMN"]
     assert statuses == [404] * 10 + [429] * 2
+
+
+@pytest.fixture
+def behind_a_proxy(settings: Settings) -> Iterator[FlaskClient]:
+    app = create_app(replace(settings, trusted_proxies=1))
+    yield app.test_client()
+    with app.app_context():
+        db.session.remove()
+        db.engine.dispose()
+
+
+def test_behind_a_trusted_proxy_each_client_has_attempts_of_its_own(behind_a_proxy: FlaskClient) -> None:
+    def guess(forwarded_for: str) -> int:
+        return enrol(behind_a_proxy, "K7TQ-29XM", headers={"X-Forwarded-For": forwarded_for}).status_code
+
+    assert [guess("198.51.100.7") for _ in range(11)] == [404] * 10 + [429]
+    assert guess("198.51.100.8") == 404
+    assert guess("203.0.113.9, 198.51.100.7") == 429  # what the client itself claims is not believed
 
 
 def test_a_revoked_device_is_told_to_wipe_on_its_next_call(app: Flask) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 from flask import Flask
 
-from fieldsvc.base.clock import new_id
+from fieldsvc.base.clock import format_time, new_id, utc_now
+from tests.factories import with_token
 from tests.field import Field, Phone, done, repaired
 
 
@@ -144,6 +145,22 @@ def test_work_on_a_job_that_went_to_another_crew_is_kept_for_both_to_see(field: 
     assert two.do("job.complete", job, repaired()) == "applied"
     again = one.op("job.complete", job, repaired(work_done="also us"))
     assert told(one, again) == [("parked", "duplicate_work")]
+
+
+def test_work_done_before_a_phone_moved_to_another_crew_counts_for_the_crew_of_that_time(field: Field) -> None:
+    phone = field.phone()
+    job = field.job("repair", phone.crew_id)
+    phone.pull()
+    done = phone.op("job.complete", job, repaired())
+    code = field.office.post(f"/v1/crews/{field.crew()}/enrolment-codes").json["code"]
+    moved = field.app.test_client().post("/sync/v1/enrol", json={"code": code, "install_id": phone.install_id})
+    assert moved.status_code == 201 and moved.json["crew_id"] != phone.crew_id
+    phone.client, phone.cp = with_token(field.app, moved.json["token"]), None
+    assert told(phone, done) == [("applied", None)]
+    assert field.status(job) == "completed"
+    assert {entry["crew_id"] for entry in field.history(operation=done["op_id"])} == {phone.crew_id}
+    later = phone.op("job.accept", job, occurred_at=format_time(utc_now()))
+    assert told(phone, later) == [("rejected", "not_assigned")]
 
 
 def test_work_on_a_cancelled_job_is_kept(field: Field) -> None:
