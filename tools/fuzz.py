@@ -13,37 +13,55 @@ import tempfile
 from datetime import timedelta
 from pathlib import Path
 
+from fieldsvc import logs
 from fieldsvc.app import create_app
 from fieldsvc.base.clock import new_id, utc_now
 from fieldsvc.base.db import db, transaction
 from fieldsvc.config import Settings
 from fieldsvc.embedded import Service
-from fieldsvc.people import crews, devices, staff
+from fieldsvc.people import staff
 from fieldsvc.people.actors import SYSTEM
+from tests import factories
+from tests.field import Field, exchange
 from tests.services import Postgres
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 
 
-def tokens(settings: Settings) -> dict[str, str]:
-    """A token of an admin and one of a device, made in the database itself, as environment variables."""
+def furnish(settings: Settings) -> dict[str, str]:
+    """Put a little of everything into the database; answers tokens and ids as environment variables for CONFIG."""
     app, now = create_app(settings), utc_now()
+    territories = factories.make_territories(app)
+    office = Field(app)
+    place = office.place()
+    phone = office.phone()
+    job = office.job("meter_change", place=place, crew=phone.crew_id)
+    phone.push(phone.op("meter.exchange", job, exchange("not on record", "NEW-1")))
+    office.settle()
     with app.app_context():
         with transaction():
             source = SYSTEM.source(now)
             admin = staff.create(source, username="fuzz", password=new_id(), role="admin", all_territories=True)
-            _, staff_token = staff.issue_token(source, admin, "fuzz", timedelta(days=1))
-            crew = crews.create(SYSTEM, now, code="C-1", name="Crew 1", skills=["repair"])
-            _, code = devices.new_code(SYSTEM, now, crew, timedelta(minutes=5))
-            _, device_token = devices.enrol(code, new_id(), "fuzz", "1.0", now)
+            spare, _ = staff.issue_token(source, admin, "to be revoked", timedelta(days=1))
+            _, token = staff.issue_token(source, admin, "fuzz", timedelta(days=1))
+            spare_id = spare.id
         db.engine.dispose()
-    return {"FUZZ_STAFF_TOKEN": staff_token, "FUZZ_DEVICE_TOKEN": device_token}
+    return {
+        "FUZZ_STAFF_TOKEN": token,
+        "FUZZ_DEVICE_TOKEN": phone.client.environ_base["HTTP_AUTHORIZATION"].removeprefix("Bearer "),
+        "FUZZ_TERRITORY": next(iter(territories.values())),
+        "FUZZ_CUSTOMER": place.customer_id,
+        "FUZZ_USAGE_POINT": place.usage_point_id,
+        "FUZZ_JOB": job,
+        "FUZZ_REVIEW": office.reviews()[0]["id"],
+        "FUZZ_TOKEN": spare_id,
+    }
 
 
 def fuzz(settings: Settings, *options: str) -> subprocess.CompletedProcess[str]:
     """Run schemathesis with ``options`` against the service on ``settings``' database, in a folder of its own."""
     with Service(settings, port=0, workers=1) as service:
-        env = os.environ | tokens(service.settings)
+        env = os.environ | furnish(service.settings)
         program = Path(sys.executable).parent / "schemathesis"
         command = [program, "--config-file", CONFIG, "--no-color", "run", f"{service.url}/openapi.json"]
         return subprocess.run(
@@ -57,6 +75,7 @@ def main() -> int:
     arguments.add_argument("--cases", type=int, default=500, help="random examples per operation")
     arguments.add_argument("--db", choices=("sqlite", "postgresql", "both"), default="both")
     chosen, more = arguments.parse_known_args()
+    logs.configure(Settings(log_level="WARNING"))
     status = 0
     for name in ("sqlite", "postgresql") if chosen.db == "both" else (chosen.db,):
         print(f"== {name}", flush=True)
