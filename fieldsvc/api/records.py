@@ -25,11 +25,13 @@ from fieldsvc.api.schemas import (
     page_of,
 )
 from fieldsvc.base.clock import utc_now
-from fieldsvc.base.db import reading
+from fieldsvc.base.db import reading, transaction
 from fieldsvc.geo.territories import SITE_CLASSES
-from fieldsvc.records import importing, pages
-from fieldsvc.records.models import Customer
+from fieldsvc.records import importing, meters, pages
+from fieldsvc.records.models import Customer, UsagePoint
 from fieldsvc.work import queries
+
+_ASSET, _ASSET_REASON = "^[0-9A-Za-z][0-9A-Za-z ./_-]*$", "letters, digits, blanks and . / _ - only"
 
 blp = Blueprint("records", __name__, url_prefix="/v1", description="Customer records: customers, usage points, meters")
 
@@ -253,10 +255,44 @@ def get_meter(meter_id: str) -> Any:
         return page, 200, etag.tag(page["rev"])
 
 
+class BilledTo(Schema):
+    total = DecimalText(required=True)
+    sharp = DecimalText()
+    peak = DecimalText()
+    flat = DecimalText()
+    valley = DecimalText()
+
+
+class MeterCorrection(Schema):
+    asset_no = Text(60, pattern=_ASSET, reason=_ASSET_REASON, required=True)
+    digits = Int(1, 12, load_default=6, metadata={"description": "Of a meter that is not on record yet."})
+    registers = Member(BilledTo, required=True, metadata={"description": "The values it is billed to."})
+    read_at = UtcTime(required=True)
+    note = Text(2000, required=True, metadata={"description": "How it is known; the history keeps it."})
+
+
+@blp.post("/usage-points/<id:usage_point_id>/correct-meter")
+@access.staff(*access.SUPERVISORS)
+@blp.arguments(MeterCorrection)
+@blp.response(200, UsagePointPage)
+@blp.errors("conflict")
+def correct_meter(body: dict[str, Any], usage_point_id: str) -> Any:
+    """Put right which meter hangs at a usage point
+
+    For a meter that was wrong on record. An exchange that was parked as `wrong_meter` can be applied afterwards.
+    """
+    with transaction() as session:
+        pages.usage_point(usage_point_id, g.actor.scope)
+        usage_point = session.get_one(UsagePoint, usage_point_id, with_for_update=True, populate_existing=True)
+        meters.correct(g.actor.source(utc_now()), usage_point, **body)
+        session.flush()
+        page = pages.usage_point(usage_point_id, g.actor.scope)
+        page["jobs"] = queries.jobs_around(usage_point_id=usage_point_id, most=pages.MOST)
+        return page, 200, etag.tag(page["rev"])
+
+
 class MeterNew(Schema):
-    asset_no = Text(
-        60, pattern="^[0-9A-Za-z][0-9A-Za-z ./_-]*$", reason="letters, digits, blanks and . / _ - only", required=True
-    )
+    asset_no = Text(60, pattern=_ASSET, reason=_ASSET_REASON, required=True)
     digits = Int(1, 12, load_default=6, metadata={"description": "Digits of a register before the point."})
 
 

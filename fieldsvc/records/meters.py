@@ -15,9 +15,12 @@ from sqlalchemy import select
 
 from fieldsvc.base.clock import new_id
 from fieldsvc.base.db import db
+from fieldsvc.base.errors import Conflict, Invalid
 from fieldsvc.base.plain import plain
+from fieldsvc.feed import publish
 from fieldsvc.history.record import Source, record
 from fieldsvc.kinds.base import AddReadings, ExchangeMeter
+from fieldsvc.records import documents
 from fieldsvc.records.documents import last_readings
 from fieldsvc.records.models import Meter, MeterInstallation, MeterReading, Seal, UsagePoint
 
@@ -137,6 +140,75 @@ def exchange(
         **context,
     )
     return old.meter, new
+
+
+def correct(
+    source: Source,
+    usage_point: UsagePoint,
+    asset_no: str,
+    *,
+    digits: int,
+    registers: Mapping[str, Decimal],
+    read_at: datetime,
+    note: str,
+) -> None:
+    """The record named the wrong meter: another one hangs at the usage point, and did all along.
+
+    The wrong installation is closed at its own beginning, the right one takes its place with its ratios and with
+    ``registers``, the values it is billed to. What crews sent meanwhile is judged again by whoever reviews it.
+
+    :raises Invalid: ``read_at`` lies in the future.
+    :raises Conflict: no meter is on record there, it is this one already, or this one is on record elsewhere.
+    """
+    if read_at > source.recorded_at:
+        raise Invalid.field("/read_at", "lies in the future")
+    wrong = installed_at(usage_point.id, hold=True)
+    if wrong is None:
+        raise Conflict("no meter is on record at this usage point")
+    if wrong.meter.asset_no == asset_no:
+        raise Conflict(f"meter {asset_no} is on record at this usage point already")
+    context = {"customer_id": usage_point.customer_id}
+    right = db.session.scalar(select(Meter).where(Meter.asset_no == asset_no).with_for_update())
+    if right is None:
+        right = register_meter(source, asset_no, digits, **context)
+    elif by_asset([asset_no])[asset_no]["usage_point_id"] is not None:
+        raise Conflict(f"meter {asset_no} is on record at another usage point")
+    wrong.removed_at = wrong.installed_at
+    wrong.meter.state = "removed"
+    wrong.meter.rev += 1
+    right.state = "installed"
+    right.rev += 1
+    usage_point.rev += 1
+    db.session.flush()
+    installation = MeterInstallation(
+        id=new_id(),
+        meter_id=right.id,
+        usage_point_id=usage_point.id,
+        installed_at=wrong.installed_at,
+        ct_ratio=wrong.ct_ratio,
+        pt_ratio=wrong.pt_ratio,
+        meter=right,
+    )
+    db.session.add(installation)
+    _post(source, right.id, usage_point.id, read_at, "correction", registers, "posted", context)
+    record(
+        source,
+        "meter.corrected",
+        "usage_point",
+        usage_point.id,
+        before={"asset_no": wrong.meter.asset_no},
+        after={"asset_no": asset_no, "registers": plain(registers), "read_at": plain(read_at)},
+        note=note,
+        **context,
+    )
+    db.session.flush()
+    scopes = publish.holders("usage_point", [usage_point.id]).get(usage_point.id, set())
+    publish.put(
+        scopes, "usage_point", usage_point.id, usage_point.rev, documents.usage_point_doc(usage_point, installation)
+    )
+    publish.put(scopes, "meter", right.id, right.rev, documents.meter_doc(installation))
+    for scope in publish.holders("meter", [wrong.meter_id]).get(wrong.meter_id, ()):
+        publish.leave(scope, "meter", wrong.meter_id, wrong.meter.rev, "corrected")
 
 
 def add_readings(source: Source, usage_point: UsagePoint, act: AddReadings, context: Mapping[str, Any]) -> Meter | None:
