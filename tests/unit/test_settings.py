@@ -38,6 +38,13 @@ def test_every_setting_can_be_set(tmp_path: Path) -> None:
         assert getattr(Settings.from_env(settings.child_env()), setting.name) == value
 
 
+def test_every_setting_is_explained_to_who_runs_the_service() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    env = Settings(redis_url="redis://r", secret_key="s").child_env()
+    names = {"DATABASE_URL", "REDIS_URL"} | {name for name in env if name.startswith("FIELDSVC_")}
+    assert [name for name in sorted(names) if f"`{name}`" not in page] == []
+
+
 @pytest.mark.parametrize("url", ["postgres://u@h/d", "postgresql://u@h/d", "postgresql+psycopg://u@h/d"])
 def test_every_way_to_write_a_postgresql_address_is_taken(url: str) -> None:
     assert Settings.from_env({"DATABASE_URL": url}).database_url == "postgresql+psycopg://u@h/d"
