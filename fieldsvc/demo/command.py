@@ -9,12 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
     from fieldsvc.config import Settings
+    from fieldsvc.demo.cast import Cast
+    from fieldsvc.demo.client import Client
+    from fieldsvc.demo.play import Seen
+    from fieldsvc.demo.report import Check, Totals
     from fieldsvc.demo.scenario import Scenario
     from fieldsvc.demo.show import Story
 
@@ -212,7 +216,7 @@ def _story(url: str, settings: Settings, scenario: Scenario, story: Story) -> tu
     with story.step("Dispatch", "POST /v1/dispatch-runs", None) as step:
         run, decisions = stage.dispatch(office["dispatcher"], begins, step.advance)
         step.tell(f"dispatched: {run['assigned']} of {run['considered']} jobs to {len(crews)} crews")
-    set_stage = stage.Stage(url, scenario, password, office, crews, run, decisions)
+    set_stage = stage.Stage(url, scenario, office, crews, run, decisions)
     pages.dispatched(set_stage, story)
 
     story.section("One shift, in fast motion")
@@ -254,7 +258,7 @@ def _story(url: str, settings: Settings, scenario: Scenario, story: Story) -> tu
     return _verdict(list(report.checks(cast, seen, found, run)), sums, story), password
 
 
-def _aftermath(cast: Any, seen: Any, office: Any, story: Story) -> None:
+def _aftermath(cast: Cast, seen: Seen, office: dict[str, Client], story: Story) -> None:
     """The office and the crews deal with what did not go straight."""
     from fieldsvc.demo import play
 
@@ -266,7 +270,7 @@ def _aftermath(cast: Any, seen: Any, office: Any, story: Story) -> None:
     play.settle(cast.devices, story)
 
 
-def _verdict(checks: list[Any], sums: Any, story: Story) -> bool:
+def _verdict(checks: list[Check], sums: Totals, story: Story) -> bool:
     story.section("The counts")
     for check in checks:
         story.mark(check.good, check.text)

@@ -46,7 +46,6 @@ class Device:
     id: str = ""
     install_id: str = field(default_factory=new_id)
     docs: dict[tuple[str, str], Doc] = field(default_factory=dict)
-    left: dict[str, str] = field(default_factory=dict)
     notebook: list[Noted] = field(default_factory=list)
     outcomes: dict[str, list[str]] = field(default_factory=dict)
     told: dict[str, Doc] = field(default_factory=dict)
@@ -88,13 +87,11 @@ class Device:
         key = (change["entity"], change["id"])
         if change["op"] != "put":
             self.docs.pop(key, None)
-            self.left[change["id"]] = str(change.get("reason", change["op"]))
         elif change["entity"] == "outcome":
             doc = change["doc"]
             self.outcomes.setdefault(doc["op_id"], []).append(doc["outcome"])
             self.told[doc["op_id"]] = doc
         else:
-            self.left.pop(change["id"], None)
             self.docs[key] = change["doc"]
 
     def jobs(self, *kinds: str) -> list[Doc]:

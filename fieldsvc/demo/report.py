@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -45,15 +45,14 @@ class Found:
         self.first = {(entry["op_id"], entry["action"]): entry["seq"] for entry in changes}
 
 
-def read(auditor: Client, devices: Iterable[Device], advance: object = None) -> Found:
+def read(auditor: Client, devices: Iterable[Device], advance: Callable[[], object]) -> Found:
     """Everything needed, by the auditor, who may read all and change nothing."""
     operations: dict[str, Doc] = {}
     entries: list[Doc] = []
     for device in devices:
         operations |= {row["op_id"]: row for row in auditor.items("/v1/operations", device=device.id)}
         entries += auditor.items("/v1/history", device=device.id)
-        if callable(advance):
-            advance()
+        advance()
     jobs = {job["id"]: job for job in auditor.items("/v1/jobs")}
     reviews = [row for state in ("open", "resolved") for row in auditor.items("/v1/reviews", state=state)]
     return Found(operations, entries, jobs, reviews)

@@ -53,7 +53,6 @@ class Stage:
 
     url: str
     scenario: Scenario
-    password: str
     office: dict[str, Client]
     crews: list[Crew]
     run: dict[str, Any]
