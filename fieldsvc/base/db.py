@@ -1,11 +1,13 @@
 """The database: one declarative base, UTC times, decimal strings, and the only place that commits.
 
 A use case works on ``db.session`` and may flush; an edge (view, task, command) wraps it in :func:`transaction`. Outside
-of it the session only reads: a flush there raises, so a forgotten ``with transaction()`` is an error and not a lost write.
+of it the session only reads: a flush there raises, so a forgotten ``with transaction()`` is an error, not a lost write.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,6 +18,7 @@ import orjson
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import JSON, Boolean, DateTime, Dialect, Engine, MetaData, String, Text, bindparam, event
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Session, registry
 from sqlalchemy.sql.functions import FunctionElement
@@ -138,17 +141,19 @@ def engine_options(settings: Settings) -> dict[str, Any]:
     if settings.is_sqlite:
         options["connect_args"] = {"timeout": 30, "check_same_thread": False}
     else:
-        options |= {"pool_size": 10, "max_overflow": 20, "pool_pre_ping": True}
+        options |= {"pool_size": 10, "max_overflow": 20}
     return options
 
 
 def prepare_engine(engine: Engine) -> None:
-    """Give a SQLite engine the settings under which concurrent writers lose nothing; leave PostgreSQL alone.
+    """Give an engine what it needs: SQLite the settings under which concurrent writers lose nothing, PostgreSQL a look
+    at connections that have been idle.
 
     pysqlite's own transaction handling begins too late (a read-modify-write then silently loses updates), so it is
     switched off and every transaction begins IMMEDIATE unless the connection was opened for reading.
     """
     if engine.dialect.name != "sqlite":
+        _ask_after_idling(engine)
         return
 
     @event.listens_for(engine, "connect")
@@ -163,6 +168,27 @@ def prepare_engine(engine: Engine) -> None:
     def _begin(conn: Any) -> None:
         reading = conn.get_execution_options().get("sqlite_readonly")
         conn.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+_IDLE_S = 1.0
+
+
+def _ask_after_idling(engine: Engine) -> None:
+    """Replace a connection the server has closed meanwhile. SQLAlchemy's ``pool_pre_ping`` asks before every use: two
+    more questions per request, for connections that have answered a moment ago.
+    """
+
+    @event.listens_for(engine, "checkin")
+    def _checkin(_dbapi: Any, record: Any) -> None:
+        record.info["idle_since"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def _checkout(dbapi: Any, record: Any, _proxy: Any) -> None:
+        if time.monotonic() - record.info.get("idle_since", math.inf) > _IDLE_S:
+            try:
+                engine.dialect.do_ping(dbapi)
+            except engine.dialect.loaded_dbapi.Error as error:
+                raise DisconnectionError("the server has closed it") from error
 
 
 Finisher = Callable[[], None]
@@ -196,23 +222,33 @@ def transaction() -> Iterator[Session]:
         session.info.pop("finishers", None)
 
 
+_READING: dict[str, dict[str, Any]] = {
+    "sqlite": {"sqlite_readonly": True},
+    "postgresql": {"isolation_level": "AUTOCOMMIT"},
+}
+
+
 @contextmanager
 def reading() -> Iterator[Session]:
-    """A block that only reads; on SQLite it takes no write lock. Inside :func:`transaction` it simply joins in."""
+    """A block that only reads; on SQLite it takes no write lock. Inside :func:`transaction` it simply joins in.
+
+    On PostgreSQL its statements are transactions of their own: READ COMMITTED, our isolation, lets each of them see
+    what is committed by then anyway, and BEGIN and ROLLBACK would be two more questions to the server.
+    """
     session = db.session()
     if session.info.get("writing"):
         yield session
         return
     session.rollback()
     try:
-        session.connection(execution_options={"sqlite_readonly": True})
+        session.connection(execution_options=_READING[session.get_bind().dialect.name])
         yield session
     finally:
         session.rollback()
 
 
 def at_end(key: str, finish: Finisher, *, last: bool = False) -> None:
-    """Run ``finish`` once before the open transaction commits; ``last`` is for the feed, which takes its counters there."""
+    """Run ``finish`` once before the open transaction commits; ``last``: after all others (the feed's counters)."""
     session = db.session()
     if not session.info.get("writing"):
         raise RuntimeError("no transaction is open")
