@@ -202,11 +202,14 @@ def correct(
         **context,
     )
     db.session.flush()
+    _show_corrected(usage_point, installation, wrong)
+
+
+def _show_corrected(usage_point: UsagePoint, right: MeterInstallation, wrong: MeterInstallation) -> None:
+    """Every crew that holds the usage point gets the right meter and lets go of the wrong one."""
     scopes = publish.holders("usage_point", [usage_point.id]).get(usage_point.id, set())
-    publish.put(
-        scopes, "usage_point", usage_point.id, usage_point.rev, documents.usage_point_doc(usage_point, installation)
-    )
-    publish.put(scopes, "meter", right.id, right.rev, documents.meter_doc(installation))
+    publish.put(scopes, "usage_point", usage_point.id, usage_point.rev, documents.usage_point_doc(usage_point, right))
+    publish.put(scopes, "meter", right.meter_id, right.meter.rev, documents.meter_doc(right))
     for scope in publish.holders("meter", [wrong.meter_id]).get(wrong.meter_id, ()):
         publish.leave(scope, "meter", wrong.meter_id, wrong.meter.rev, "corrected")
 
