@@ -7,7 +7,6 @@ import secrets
 from pathlib import Path
 
 from flask import Flask
-from flask_migrate import Migrate
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from fieldsvc import api, console, queue
@@ -57,7 +56,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     db.init_app(app)
     with app.app_context():
         prepare_engine(db.engine)
-    Migrate(app, db, directory=str(migrations_dir()))
     queue.init_app(app, settings)
     api.init_app(app)
     console.init_app(app)
