@@ -52,9 +52,7 @@ def _decide_job(source: Source, row: InboxOperation, sent: Sent) -> Outcome:
     if job is None:
         return _unknown(source, row, sent)
     if job.crew_id != row.crew_id and not change.had_it(job.id, row.crew_id):
-        # the device may have been moved to another crew since: what it did before was done for the crew of that time
-        row.crew_id = devices.crew_at(row.device_id, row.estimated_at) or row.crew_id
-        source = replace(source, crew_id=row.crew_id)
+        source = _for_the_crew_of_then(source, row)
     decision = _for_another_crew(row, job)
     if decision is None or decision.outcome == "parked":
         judged = judge(row, sent, job, source.recorded_at)
@@ -205,15 +203,27 @@ def _decide_customer(source: Source, row: InboxOperation, sent: Sent) -> Outcome
     customer = db.session.get(Customer, row.entity_id)
     if customer is None:
         return _unknown(source, row, sent)
-    holds = db.session.scalar(
+    if not _was_there(row.crew_id, customer):
+        source = _for_the_crew_of_then(source, row)
+        if not _was_there(row.crew_id, customer):
+            return _outcome(source, row, rejected("not_assigned", {"text": "the crew had no job at this customer"}))
+    return edit_customer(source, row, sent, customer)
+
+
+def _was_there(crew_id: str, customer: Customer) -> bool:
+    """Whether a crew has or ever had a job at the customer."""
+    had = (
         select(Job.id)
         .join(Assignment, Assignment.job_id == Job.id)
-        .where(Job.customer_id == customer.id, Assignment.crew_id == row.crew_id)
-        .limit(1)
+        .where(Job.customer_id == customer.id, Assignment.crew_id == crew_id)
     )
-    if holds is None:
-        return _outcome(source, row, rejected("not_assigned", {"text": "the crew had no job at this customer"}))
-    return edit_customer(source, row, sent, customer)
+    return db.session.scalar(had.limit(1)) is not None
+
+
+def _for_the_crew_of_then(source: Source, row: InboxOperation) -> Source:
+    """A device may have been moved to another crew since: what it did before was done for the crew of that time."""
+    row.crew_id = devices.crew_at(row.device_id, row.estimated_at) or row.crew_id
+    return replace(source, crew_id=row.crew_id)
 
 
 def edit_customer(

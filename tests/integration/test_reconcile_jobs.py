@@ -148,15 +148,16 @@ def test_work_on_a_job_that_went_to_another_crew_is_kept_for_both_to_see(field: 
 
 
 def test_work_done_before_a_phone_moved_to_another_crew_counts_for_the_crew_of_that_time(field: Field) -> None:
-    phone = field.phone()
-    job = field.job("repair", phone.crew_id)
+    phone, place = field.phone(), field.place()
+    job = field.job("repair", phone.crew_id, place)
     phone.pull()
     done = phone.op("job.complete", job, repaired())
+    edit = phone.edit(place.customer_id, {}, {"phone": "0359-7"}, entity="customer")
     code = field.office.post(f"/v1/crews/{field.crew()}/enrolment-codes").json["code"]
     moved = field.app.test_client().post("/sync/v1/enrol", json={"code": code, "install_id": phone.install_id})
     assert moved.status_code == 201 and moved.json["crew_id"] != phone.crew_id
     phone.client, phone.cp = with_token(field.app, moved.json["token"]), None
-    assert told(phone, done) == [("applied", None)]
+    assert told(phone, done, edit) == [("applied", None)] * 2
     assert field.status(job) == "completed"
     assert {entry["crew_id"] for entry in field.history(operation=done["op_id"])} == {phone.crew_id}
     later = phone.op("job.accept", job, occurred_at=format_time(utc_now()))
