@@ -819,6 +819,12 @@ def _append_only() -> None:
                 f"CREATE TRIGGER history_no_{verb.lower()} BEFORE {verb} ON history "
                 "BEGIN SELECT RAISE(ABORT, 'history is append-only'); END"
             )
+        # REPLACE removes a row without asking the triggers of DELETE.
+        op.execute(
+            "CREATE TRIGGER history_no_replace BEFORE INSERT ON history "
+            "WHEN EXISTS (SELECT 1 FROM history WHERE seq = NEW.seq) "
+            "BEGIN SELECT RAISE(ABORT, 'history is append-only'); END"
+        )
 
 
 def downgrade() -> None:
