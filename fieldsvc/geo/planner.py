@@ -189,17 +189,21 @@ def _assign(
             return "no_crew_in_territory", f"no crew on shift serves territory {job.territory_id}"
     skilled = [route for route in crews if job.skill in route.crew.skills]
     if not skilled:
-        return "no_skill", f"none of the {len(crews)} crew(s) of the territory has the skill {job.skill}"
+        return "no_skill", f"{_crews(len(crews))} on shift in the territory, none with the skill {job.skill}"
     if job.latest and job.latest < now:
         return "window_missed", "the time window ended before the plan was made"
     best = _best(job, skilled, travel, obey_window=True)
     if best is None:
         if (job.latest or job.earliest) and _best(job, skilled, travel, obey_window=False):
-            return "window_missed", f"{len(skilled)} crew(s) could come, none inside the time window"
-        return "no_shift_time", f"no free shift time with any of the {len(skilled)} skilled crew(s) of the territory"
+            return "window_missed", f"{_crews(len(skilled))} could come, but not inside the time window"
+        return "no_shift_time", f"{_crews(len(skilled))} of the territory with the skill, and no shift time left"
     rule = "pinned" if job.pinned_crew else "soonest_arrival" if _urgent(job) else "nearest_crew"
     _insert(best, job, rule, len(skilled))
     return None
+
+
+def _crews(number: int) -> str:
+    return "one crew" if number == 1 else f"{number} crews"
 
 
 def _urgent(job: PlanJob) -> bool:

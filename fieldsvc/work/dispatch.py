@@ -363,7 +363,7 @@ def explained(assignment: planner.Assignment, crew: str) -> str:
     why = assignment.why
     return (
         f"{crew}: {str(why['rule']).replace('_', ' ')}, {why['distance_m'] / 1000:.1f} km from the stop before, "
-        f"{why['travel_min']:g} min of driving; {why['considered']} crew(s) considered"
+        f"{why['travel_min']:g} min of driving; of {why['considered']} considered"
     )
 
 
