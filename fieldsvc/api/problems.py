@@ -172,7 +172,9 @@ def _of_http(error: HTTPException) -> Response:
 
 def _raced(error: IntegrityError) -> Response:
     """Two requests wanted the same unique thing at once, and the use case's own look came too early to see it."""
-    log.warning("integrity", error=type(error.orig).__name__)
+    diagnosis = getattr(error.orig, "diag", None)  # PostgreSQL's; SQLite names the columns in its message, never values
+    constraint = diagnosis.constraint_name if diagnosis else str(error.orig)
+    log.warning("integrity", error=type(error.orig).__name__, constraint=constraint)
     return problem("conflict", "something else was written at the same moment: look again and repeat the request")
 
 
