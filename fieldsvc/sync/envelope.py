@@ -120,7 +120,6 @@ class Read:
     errors: tuple[dict[str, str], ...] = ()
 
 
-_decode = msgspec.json.Decoder(Operation).decode
 _decode_push = msgspec.json.Decoder(Push).decode
 _AT = re.compile(r"^(.*) - at `\$\.?(.*)`$", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
@@ -211,7 +210,7 @@ def read(raw: bytes, op_bytes: int) -> Read:
     if b"\\u0000" in raw and (where := _nul(value, "")) is not None:
         return _unreadable(raw, body, value, [{"field": where or "/", "reason": "contains the character NUL"}], sha256)
     try:
-        op = _decode(raw)
+        op = msgspec.convert(value, Operation)
     except (msgspec.ValidationError, RecursionError) as error:
         return _unreadable(raw, body, value, [fault(error)], sha256)
     try:
