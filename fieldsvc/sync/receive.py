@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, delete, exists, insert, select, text, update
+from sqlalchemy import bindparam, delete, exists, insert, select, text, union_all, update
 
 from fieldsvc.base.db import among, db, dumps
 from fieldsvc.base.errors import FieldsvcError, Invalid
@@ -67,16 +67,16 @@ def push(sender: Sender, message: Push, clock: Clock, settings: Settings, source
         clock = replace(clock, offset=_last_offset(sender))
     reads = [read(bytes(raw), settings.op_bytes) for raw in message.ops]
     missing = _lock_install(sender)
-    known = {row.op_id: row for row in db.session.execute(_KNOWN, {"ids": {item.op_id for item in reads}})}
+    known, standing, ahead = _look(sender.install_id, missing, {item.op_id for item in reads})
     fresh: dict[str, Read] = {}
     for item in reads:
         if item.op_id not in known:
             fresh.setdefault(item.op_id, item)
-    standing = _standing([sender.install_id])
-    placed, reached = _place(sender.install_id, missing, standing, list(fresh.values()))
+    reached = _reached(missing, ahead | {item.seq for item in fresh.values() if item.seq is not None})
+    placed = _place(sender.install_id, reached, standing, list(fresh.values()))
     if reached != missing:
         db.session.execute(_REACHED, {"install": sender.install_id, "reached": reached})
-    stored = _insert([_row(sender, item, clock, placed[item.op_id]) for item in fresh.values()])
+    stored = _insert(_shared(sender, clock), [_row(sender, item, clock, placed[item.op_id]) for item in fresh.values()])
     ended = [item for item in fresh.values() if item.op is None and item.op_id in stored]
     for item in ended:
         outcomes.tell(replace(source, op_id=item.op_id), _envelope_rejection(sender, item, clock.now))
@@ -96,10 +96,50 @@ _operation = InboxOperation.__table__.c
 _install = Install.__table__.c
 _waits_for = OperationDependency.__table__.c
 
-_KNOWN = select(
-    _operation.op_id, _operation.device_id, _operation.body_sha256, _operation.status, _operation.outcome
-).where(among(_operation.op_id, "ids"))
 _REACHED = text("UPDATE install SET next_seq = :reached WHERE install_id = :install")
+
+
+def _look(install_id: str, missing: int, op_ids: set[str]) -> tuple[dict[str, Any], list[_Standing], set[int]]:
+    """What is stored already: those of ``op_ids``, everything of the install that is held, and the sequence numbers of
+    what came early.
+    """
+    known: dict[str, Any] = {}
+    standing: dict[str, _Standing] = {}
+    ahead: set[int] = set()
+    for row in db.session.execute(_THERE, {"ids": op_ids, "install": install_id, "missing": missing}):
+        if row.op_id in op_ids:
+            known[row.op_id] = row
+        if row.install_id == install_id:
+            ahead.add(row.seq)
+            if row.status == "held":
+                standing[row.op_id] = _Standing(row.op_id, install_id, row.seq, row.entity_id, row.waits, missing)
+    return known, list(standing.values()), ahead
+
+
+_there = select(
+    _operation.op_id,
+    _operation.device_id,
+    _operation.install_id,
+    _operation.seq,
+    _operation.entity_id,
+    _operation.body_sha256,
+    _operation.status,
+    _operation.outcome,
+    exists().where(_waits_for.op_id == _operation.op_id).label("waits"),
+)
+_of_install = _there.where(_operation.install_id == bindparam("install"))
+_THERE = union_all(
+    _there.where(among(_operation.op_id, "ids")),
+    _of_install.where(_operation.seq >= bindparam("missing")),
+    _of_install.where(HELD),
+)
+
+
+def _reached(missing: int, seqs: set[int]) -> int:
+    """The first sequence number from ``missing`` on that is not among ``seqs``."""
+    while missing in seqs:
+        missing += 1
+    return missing
 
 
 def _last_offset(sender: Sender) -> timedelta | None:
@@ -173,16 +213,8 @@ class _Order:
         return True
 
 
-def _place(
-    install_id: str, next_seq: int, standing: Sequence[_Standing], items: Sequence[Read]
-) -> tuple[dict[str, Place], int]:
-    """Decide for new operations whether they are accepted, held or rejected; also answers the install's new
-    ``next_seq``.
-    """
-    seqs = {item.seq for item in items if item.seq is not None}
-    seqs.update(db.session.scalars(_AHEAD, {"install": install_id, "next": next_seq}))
-    while next_seq in seqs:
-        next_seq += 1
+def _place(install_id: str, next_seq: int, standing: Sequence[_Standing], items: Sequence[Read]) -> dict[str, Place]:
+    """Decide for new operations whether they are accepted, held or rejected."""
     placed = {item.op_id: Place("rejected", item.reason) for item in items if item.op is None}
     elsewhere, own = _dependencies(install_id, items)
     walk: list[tuple[int, str, str, Read | _Standing]] = [(one.seq, one.op_id, one.entity_id, one) for one in standing]
@@ -195,12 +227,7 @@ def _place(
         waits_for = (*elsewhere.get(op_id, ()), *(dep for dep in own.get(op_id, ()) if dep in order.held))
         free = order.may_go(op_id, seq, entity_id, bool(waits_for))
         placed[op_id] = Place("accepted") if free else Place("held", "missing_predecessor", waits_for)
-    return placed, next_seq
-
-
-_AHEAD = select(_operation.seq).where(
-    _operation.install_id == bindparam("install"), _operation.seq >= bindparam("next")
-)
+    return placed
 
 
 def _standing(install_ids: Sequence[str]) -> list[_Standing]:
@@ -298,13 +325,21 @@ def release_dependants(op_ids: Sequence[str]) -> list[str]:
     return release(waiting)
 
 
+def _shared(sender: Sender, clock: Clock) -> dict[str, Any]:
+    """What all rows of a push have in common."""
+    return {
+        "device_id": sender.device_id,
+        "crew_id": sender.crew_id,
+        "install_id": sender.install_id,
+        "received_at": clock.now,
+        "clock_suspect": clock.suspect,
+    }
+
+
 def _row(sender: Sender, item: Read, clock: Clock, place: Place) -> dict[str, Any]:
     op = item.op
     row = {
         "op_id": item.op_id,
-        "device_id": sender.device_id,
-        "crew_id": sender.crew_id,
-        "install_id": sender.install_id,
         "seq": item.seq or 0,
         "kind": op.kind if op else "unreadable",
         "entity": op.entity if op else "",
@@ -314,8 +349,6 @@ def _row(sender: Sender, item: Read, clock: Clock, place: Place) -> dict[str, An
         "depends_on": op.depends_on or None if op else None,
         "occurred_at_device": op.occurred_at if op else None,
         "estimated_at": clock.estimate(item.claimed, op) if op and item.claimed else clock.now,
-        "received_at": clock.now,
-        "clock_suspect": clock.suspect,
         "status": place.status,
         "reason": place.reason,
         "attempts": 0,
@@ -342,23 +375,20 @@ def _envelope_rejection(sender: Sender, item: Read, now: datetime) -> outcomes.O
     )
 
 
-def _insert(rows: list[dict[str, Any]]) -> set[str]:
+def _insert(shared: Mapping[str, Any], rows: list[dict[str, Any]]) -> set[str]:
     """Insert the rows; answers the ids that were new. A row that another device stored meanwhile is left alone."""
     if not rows:
         return set()
     if db.session.get_bind().dialect.name == "postgresql":
         bodies = [row.pop("body") for row in rows]
-        new = db.session.connection().exec_driver_sql(_INSERT_ALL, {"bodies": bodies, "rows": dumps(rows)})
-        return set(new.scalars().all())
-    db.session.execute(insert(InboxOperation), rows)
+        values = {**shared, "bodies": bodies, "rows": dumps(rows)}
+        return set(db.session.connection().exec_driver_sql(_INSERT_ALL, values).scalars().all())
+    db.session.execute(insert(InboxOperation), [{**shared, **row} for row in rows])
     return {row["op_id"] for row in rows}
 
 
 _COLUMNS = {
     "op_id": "text",
-    "device_id": "text",
-    "crew_id": "text",
-    "install_id": "text",
     "seq": "bigint",
     "kind": "text",
     "entity": "text",
@@ -367,8 +397,6 @@ _COLUMNS = {
     "depends_on": "jsonb",
     "occurred_at_device": "text",
     "estimated_at": "timestamptz",
-    "received_at": "timestamptz",
-    "clock_suspect": "boolean",
     "status": "text",
     "reason": "text",
     "attempts": "integer",
@@ -377,10 +405,12 @@ _COLUMNS = {
 }
 _NAMES = ", ".join(_COLUMNS)
 _TYPED = ", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
-# Two parameters carry the whole push: the bodies as they came, in psycopg's binary form (%b), and all else as JSON. So
-# it is one statement, and RETURNING says per row whether it was new.
+# Two parameters carry all rows: the bodies as they came, in psycopg's binary form (%b), and all else as JSON. So it is
+# one statement, and RETURNING says per row whether it was new.
 _INSERT_ALL = (
-    f"INSERT INTO operation (body, {_NAMES}) SELECT body, {_NAMES} "
+    f"INSERT INTO operation (device_id, crew_id, install_id, received_at, clock_suspect, body, {_NAMES}) "
+    "SELECT %(device_id)s, %(crew_id)s, %(install_id)s, %(received_at)s::timestamptz, %(clock_suspect)s::boolean, "
+    f"body, {_NAMES} "
     f"FROM ROWS FROM (unnest(%(bodies)b::text[]), jsonb_to_recordset(%(rows)s::jsonb) AS ({_TYPED})) "
     f"AS r(body, {_NAMES}) "
     "ON CONFLICT (op_id) DO NOTHING RETURNING op_id"
