@@ -48,7 +48,7 @@ check: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-timings
+	$(BIN)/lint-imports
 	$(BIN)/fieldsvc openapi --check
 	$(BIN)/python -m tools.check_schema
 
