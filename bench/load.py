@@ -38,7 +38,6 @@ def push_client(address: str, token: str, bodies: Sequence[bytes], go: Any, out:
     host = urlsplit(address).netloc
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     connection = http.client.HTTPConnection(host, timeout=60)
-    connection.connect()
     took: list[float] = []
     counts = {"accepted": 0, "other": 0}
     go.wait()

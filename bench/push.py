@@ -3,7 +3,8 @@
 Two measurements against the service as ``fieldsvc up`` starts it, on PostgreSQL with fsync on:
 
 - *accepted*: 4 clients push 100 operations of about 1.9 KB at a time while the workers are paused, beside the same rows
-  by COPY, 100 per commit over 4 connections, into a table with the same columns and indexes;
+  by COPY, 100 per commit over 4 connections, into a table with the same columns, indexes and
+  foreign key;
 - *reconciled*: the same with workers running, until every operation has its final outcome.
 """
 
@@ -171,6 +172,7 @@ def _push_arguments(
 def _make_copy_table(dsn: str) -> None:
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(f"CREATE TABLE {_COPY_TABLE} (LIKE operation INCLUDING ALL)".encode())
+        connection.execute(f"ALTER TABLE {_COPY_TABLE} ADD FOREIGN KEY (device_id) REFERENCES device (id)".encode())
 
 
 def _until_decided(dsn: str) -> float:
