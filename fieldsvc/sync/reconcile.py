@@ -27,7 +27,7 @@ from fieldsvc.sync.envelope import Operation as Sent
 from fieldsvc.sync.models import WAITING, InboxOperation, Install
 from fieldsvc.work.models import Job
 
-BATCH = 50
+BATCH = 100
 BACKOFF = (1, 2, 4, 8, 15)
 """Seconds to wait after the first, second, … failed attempt."""
 
