@@ -62,7 +62,7 @@ def open_defect(source: Source, found: OpenDefect, context: Mapping[str, Any], u
 
 def close_defect(source: Source, closing: CloseDefect, at: datetime, context: Mapping[str, Any]) -> Defect | None:
     """Close a defect; one that is closed already stays as it was first closed."""
-    defect = db.session.scalar(select(Defect).where(Defect.id == closing.defect_id).with_for_update())
+    defect = db.session.get(Defect, closing.defect_id, populate_existing=True, with_for_update=True)
     if defect is None or defect.state == "closed":
         return None
     defect.state = "closed"

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import select
-
 from fieldsvc.base.db import db
 from fieldsvc.history.record import Source
 from fieldsvc.kinds.base import (
@@ -92,7 +90,7 @@ def _write_records(source: Source, job: Job, effects: Sequence[Effect]) -> None:
         "territory_id": job.territory_id,
     }
     usage_point = (
-        db.session.scalar(select(UsagePoint).where(UsagePoint.id == job.usage_point_id).with_for_update())
+        db.session.get_one(UsagePoint, job.usage_point_id, populate_existing=True, with_for_update=True)
         if job.usage_point_id
         else None
     )

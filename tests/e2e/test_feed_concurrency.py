@@ -28,10 +28,10 @@ from fieldsvc.records.models import Customer
 from fieldsvc.sync import reconcile
 from fieldsvc.sync.models import InboxOperation
 from tests import services
-from tests.field import Field, Phone
+from tests.field import Field, Phone, exchange
 from tests.processes import wait_for
 
-WRITERS, READERS, TRANSACTIONS = 8, 5, 50
+WRITERS, READERS, TRANSACTIONS = 8, 5, 30
 SCOPES = [f"crew:{number:02}" for number in range(20)]
 GROWING, MOVING, SHARED = SCOPES[:10], SCOPES[10:], SCOPES[-READERS:]
 """Scopes in which entities are only added, in which they change again and again, and that share customers."""
@@ -270,3 +270,30 @@ def test_a_change_reaches_a_crew_that_is_being_handed_the_record_at_that_moment(
             editing.result(20)
         after, _ = phones(checkpoint)
     assert (before, after) == (["0359-1000"], ["new"])
+
+
+def test_what_changed_while_a_worker_waited_for_it_is_read_anew(on_postgresql: Flask) -> None:
+    """Somebody holds a usage point and changes it and its meter; the worker that waits builds on what they left."""
+    app = on_postgresql
+    field = Field(app)
+    place, phone = field.place(), field.phone()
+    job = field.job("meter_change", phone.crew_id, place)
+    phone.push(phone.op("meter.exchange", job, exchange(place, "NEW-1")))
+
+    def drain() -> None:
+        with app.app_context():
+            reconcile.drain(phone.install_id, utc_now())
+            db.session.remove()
+
+    with app.app_context(), ThreadPoolExecutor(1) as pool, db.engine.connect() as office, db.engine.connect() as looks:
+        for table, row_id in (("usage_point", place.usage_point_id), ("meter", place.meter_id)):
+            office.execute(text(f"UPDATE {table} SET rev = rev + 10 WHERE id = :id"), {"id": row_id})
+        working = pool.submit(drain)
+        wait_for(lambda: looks.execute(text("SELECT count(*) FROM pg_locks WHERE NOT granted")).scalar_one() == 1)
+        office.commit()
+        working.result(20)
+        revs = [
+            looks.execute(text(f"SELECT rev FROM {table} WHERE id = :id"), {"id": row_id}).scalar_one()
+            for table, row_id in (("usage_point", place.usage_point_id), ("meter", place.meter_id))
+        ]
+    assert revs == [12, 12], "each change is a revision of its own"

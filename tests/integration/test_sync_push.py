@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from fieldsvc.base.clock import format_time, new_id, utc_now
-from fieldsvc.base.db import db, reading
-from fieldsvc.sync.models import InboxOperation
+from fieldsvc.base.db import db, reading, transaction
+from fieldsvc.sync.models import InboxOperation, OperationDependency
 from tests.field import Field, done, problem, repaired
 
 
@@ -228,6 +228,25 @@ def test_what_depends_on_something_refused_is_decided_all_the_same(field: Field)
     assert (one.outcome(own), two.outcome(follows)) == ("applied", "applied")
     itself = one.op("note.add", job, {"text": "itself"})
     assert one.push(itself | {"depends_on": [itself["op_id"]]}) == ["rejected"]
+
+
+def test_what_nobody_was_told_of_is_found_by_the_sweep(field: Field) -> None:
+    crew = field.crew()
+    one, two = field.phone(crew), field.phone(crew)
+    job, other = field.job(crew=crew), field.job(crew=crew)
+    cause = one.op("job.accept", job)
+    effect, after = two.op("note.add", job, {"text": "1"}), two.op("note.add", job, {"text": "2"})
+    lost = two.op("job.accept", other)
+    one.push(cause), two.push(effect, after, lost)
+    with field.app.app_context(), transaction():
+        # As two transactions leave it that did not see each other: held, though what they waited for is there.
+        ids = [effect["op_id"], after["op_id"], lost["op_id"]]
+        db.session.execute(update(InboxOperation).where(InboxOperation.op_id.in_(ids)).values(status="held"))
+        db.session.add(OperationDependency(op_id=effect["op_id"], depends_on=cause["op_id"]))
+    assert field.settle() == 4
+    two.pull()
+    assert [two.outcome(op) for op in (effect, after, lost)] == ["applied"] * 3
+    assert field.get(f"/v1/jobs/{job}")["notes"] == ["1", "2"]
 
 
 def test_members_nobody_knows_are_kept(field: Field) -> None:
