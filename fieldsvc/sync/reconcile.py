@@ -75,10 +75,7 @@ def _singly(install_id: str, now: datetime, attempts: int) -> tuple[int, list[st
         except Exception as error:
             log.exception("operation-failed", install=install_id)
             with transaction():
-                parked = _record_failure(install_id, now, attempts, type(error).__name__)
-            if not parked:
-                break
-            done, free = 1, []
+                done, free = _record_failure(install_id, now, attempts, type(error).__name__)
         if done == 0:
             break
         decided += done
@@ -189,20 +186,20 @@ def source_of(row: InboxOperation, name: str, now: datetime) -> Source:
     )
 
 
-def _record_failure(install_id: str, now: datetime, attempts: int, error: str) -> bool:
-    """Note that the next operation failed; after ``attempts`` it is parked. True when it was parked."""
+def _record_failure(install_id: str, now: datetime, attempts: int, error: str) -> tuple[int, list[str]]:
+    """Note that the next operation failed; after ``attempts`` it is parked. Answers as :func:`_batch` does."""
     _lock_install(install_id)
     waiting = _waiting(install_id, now, 1)
     if not waiting:
-        return False
+        return 0, []
     row = waiting[0]
     row.attempts += 1
     if row.attempts < attempts:
         row.status = "retrying"
         row.retry_at = now + timedelta(seconds=BACKOFF[min(row.attempts, len(BACKOFF)) - 1])
-        return False
+        return 0, []
     source = source_of(row, "device", now)
     end = verdict.give_up(source, row, _decode(row.body), error)
     outcomes.tell(source, end)
     row.status, row.reason, row.decided_at, row.retry_at, row.outcome = end.outcome, end.reason, now, None, end.doc
-    return True
+    return 1, receive.release_dependants([row.op_id])

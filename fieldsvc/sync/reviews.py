@@ -12,10 +12,11 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
+import structlog
 from sqlalchemy import select
 
 from fieldsvc.base.db import db
-from fieldsvc.base.errors import Conflict, Invalid, NotFound
+from fieldsvc.base.errors import Conflict, FieldsvcError, Invalid, NotFound
 from fieldsvc.base.plain import plain
 from fieldsvc.history.record import Source, record
 from fieldsvc.kinds.base import Decision
@@ -29,6 +30,8 @@ from fieldsvc.work.models import Job
 CHOICES = ("apply", "dismiss")
 READINGS = ("wrap", "misread")
 _WAIVABLE = frozenset({"completed_after_cancel", "energy_mismatch", "seal_in_use"})
+
+log = structlog.get_logger(__name__)
 
 _decode = msgspec.json.Decoder(Sent).decode
 
@@ -55,7 +58,9 @@ def resolve(source: Source, review: Review, choice: str, note: str, *, reading: 
         raise Conflict("the review has been resolved already", "state-not-allowed", resolution=review.resolution)
     row = db.session.scalars(select(InboxOperation).where(InboxOperation.op_id == review.op_id).with_for_update()).one()
     job = change.lock(review.job_id) if review.job_id and review.entity == "job" else None
-    if choice == "apply":
+    if choice == "apply" and review.reason == verdict.GAVE_UP:
+        _try_again(source, review, row, job)
+    elif choice == "apply":
         _apply(source, review, row, job, reading)
     _close(source, review, row, job, choice, note)
     if choice == "apply" and job is not None:
@@ -94,6 +99,17 @@ def _apply(source: Source, review: Review, row: InboxOperation, job: Job | None,
         raise Conflict("there is nothing on record to apply it to; it can only be dismissed", "state-not-allowed")
     if end.outcome not in ("applied", "merged", "applied_conflict"):
         raise Conflict("the values cannot be joined; it can only be dismissed", "state-not-allowed")
+
+
+def _try_again(source: Source, review: Review, row: InboxOperation, job: Job | None) -> None:
+    """Apply what failed for a fault of ours; while the fault lasts, the review stays open."""
+    try:
+        _apply(source, review, row, job, None)
+    except FieldsvcError:
+        raise
+    except Exception as error:
+        log.exception("operation-failed", operation=row.op_id)
+        raise Conflict(f"it still cannot be applied ({type(error).__name__})", "state-not-allowed") from None
 
 
 def _waivers(review: Review, reading: str | None) -> frozenset[str]:

@@ -116,6 +116,7 @@ def test_a_fault_of_ours_is_tried_again_then_parked_and_the_rest_goes_on(field: 
     assert [e["action"] for e in field.history(operation=faulty["op_id"])] == ["job.attention", "operation.parked"]
     (row,) = field.get(f"/v1/operations?status=parked&device={phone.id}")["items"]
     assert (row["op_id"], row["attempts"]) == (faulty["op_id"], 5)
+    assert problem(field.resolve(review["id"], "apply")) == (409, "state-not-allowed"), "the fault is still there"
     assert field.resolve(review["id"], "dismiss").status_code == 200
 
 
