@@ -225,7 +225,7 @@ def get_customer(customer_id: str) -> Any:
     """Everything about one customer"""
     with reading():
         page = pages.customer(customer_id, g.actor.scope)
-        page["jobs"] = queries.jobs_around(customer_id=customer_id, most=pages.MOST)
+        page["jobs"] = queries.jobs_around(g.actor.scope, customer_id=customer_id, most=pages.MOST)
         page["links"] = {
             "jobs": f"/v1/jobs?customer={customer_id}",
             "history": f"/v1/history?customer={customer_id}",
@@ -241,7 +241,7 @@ def get_usage_point(usage_point_id: str) -> Any:
     """Everything about one usage point"""
     with reading():
         page = pages.usage_point(usage_point_id, g.actor.scope)
-        page["jobs"] = queries.jobs_around(usage_point_id=usage_point_id, most=pages.MOST)
+        page["jobs"] = queries.jobs_around(g.actor.scope, usage_point_id=usage_point_id, most=pages.MOST)
         return page, 200, etag.tag(page["rev"])
 
 
@@ -287,7 +287,7 @@ def correct_meter(body: dict[str, Any], usage_point_id: str) -> Any:
         meters.correct(g.actor.source(utc_now()), usage_point, **body)
         session.flush()
         page = pages.usage_point(usage_point_id, g.actor.scope)
-        page["jobs"] = queries.jobs_around(usage_point_id=usage_point_id, most=pages.MOST)
+        page["jobs"] = queries.jobs_around(g.actor.scope, usage_point_id=usage_point_id, most=pages.MOST)
         return page, 200, etag.tag(page["rev"])
 
 

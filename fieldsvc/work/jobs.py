@@ -107,7 +107,7 @@ def create(source: Source, new: NewJob, scope: Collection[str] | None = None) ->
     :raises Conflict: unknown customer or usage point; ``already-exists``: the external key is taken.
     :raises Forbidden: the place is not in the caller's territories.
     """
-    new = with_customer(new)
+    new = with_customer(new, scope)
     place = placed(new, source.recorded_at)
     require_scope(place.territory_id, scope)
     return store(source, new, place)
@@ -237,26 +237,37 @@ def check_window(start: datetime | None, end: datetime | None) -> None:
         raise Invalid.field("window_end", "must be after window_start")
 
 
-def with_customer(new: NewJob) -> NewJob:
+def with_customer(new: NewJob, scope: Collection[str] | None = None) -> NewJob:
     """``new`` with the customer of its usage point, and the place of either where none was said.
 
+    :param scope: the territories the caller may see, ``None`` for all. A usage point or, where none is named, a
+        customer outside of them is unknown: else a job at home would open the records of the neighbours.
     :raises Conflict: one of them is unknown, or the usage point is another customer's.
     """
     if new.usage_point_id is None and new.customer_id is None:
         return new
     customer_id, location_id = new.customer_id, None
     if new.usage_point_id is not None:
-        usage_point = db.session.get(UsagePoint, new.usage_point_id)
-        if usage_point is None:
-            raise Conflict("usage_point_id: there is no such usage point")
+        usage_point = _usage_point(new.usage_point_id, scope)
         if customer_id not in (None, usage_point.customer_id):
             raise Conflict("usage_point_id: belongs to another customer")
         customer_id, location_id = usage_point.customer_id, usage_point.location_id
     customer = db.session.get(Customer, customer_id)
-    if customer is None:
+    if customer is None or (location_id is None and not _within(customer.location, scope)):
         raise Conflict("customer_id: there is no such customer")
     location = db.session.get_one(ServiceLocation, location_id) if location_id else customer.location
     return at_location(new, customer.id, location.lon, location.lat, location.address, location.site_class)
+
+
+def _usage_point(usage_point_id: str, scope: Collection[str] | None) -> UsagePoint:
+    found = db.session.get(UsagePoint, usage_point_id)
+    if found is None or not _within(db.session.get_one(ServiceLocation, found.location_id), scope):
+        raise Conflict("usage_point_id: there is no such usage point")
+    return found
+
+
+def _within(location: ServiceLocation, scope: Collection[str] | None) -> bool:
+    return scope is None or location.territory_id in scope
 
 
 def at_location(
@@ -324,7 +335,7 @@ def edit(
 
     :raises FieldsvcError: see :func:`hold`; ``state-not-allowed`` when the job has ended.
     :raises Invalid: a window that ends before it begins.
-    :raises Conflict: an unknown usage point.
+    :raises Conflict: a usage point that is unknown, or not in the caller's territories.
     :raises Forbidden: the new place is not in the caller's territories.
     """
     job = hold(job_id, scope, check)
@@ -334,8 +345,8 @@ def edit(
         )
     fields = dict(wanted)
     check_window(fields.get("window_start", job.window_start), fields.get("window_end", job.window_end))
-    if fields.get("usage_point_id") is not None:
-        fields["customer_id"] = _owner(fields["usage_point_id"])
+    if fields.get("usage_point_id") not in (None, job.usage_point_id):
+        fields["customer_id"] = _usage_point(fields["usage_point_id"], scope).customer_id
     if "tags" in fields:
         fields["tags"] = sorted(set(fields["tags"]))
     if fields.get("hazards"):
@@ -349,13 +360,6 @@ def edit(
     if "usage_point_id" in fields and job.crew_id is not None:
         documents.hand_out(job)
     return job
-
-
-def _owner(usage_point_id: str) -> str:
-    owner = db.session.scalar(select(UsagePoint.customer_id).where(UsagePoint.id == usage_point_id))
-    if owner is None:
-        raise Conflict("usage_point_id: there is no such usage point")
-    return owner
 
 
 def _moved(job: Job, fields: Mapping[str, Any], now: datetime) -> dict[str, Any]:
@@ -377,11 +381,12 @@ def assign(
 ) -> Job:
     """Give the job to a crew.
 
-    :raises Conflict: there is no such crew; otherwise as ``change.assign`` and :func:`hold`.
+    :raises Conflict: there is no such crew, or none in the caller's territories; otherwise as ``change.assign`` and
+        :func:`hold`.
     """
     job = hold(job_id, scope, check)
     crew = db.session.get(Crew, crew_id)
-    if crew is None:
+    if crew is None or (scope is not None and not set(scope).intersection(crew.territory_ids)):
         raise Conflict("crew_id: there is no such crew")
     change.assign(source, job, crew, planned_start=planned_start)
     return job

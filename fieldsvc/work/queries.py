@@ -184,13 +184,11 @@ def ticket_row(found: Ticket) -> dict[str, Any]:
     return {name: plain(getattr(found, name)) for name in _TICKET_FIELDS}
 
 
-def jobs_around(*, customer_id: str | None = None, usage_point_id: str | None = None, most: int) -> dict[str, Any]:
-    """The newest jobs of a customer or a usage point as a record page shows them: ``{"items", "more"}``."""
-    query = select(Job)
-    if customer_id is not None:
-        query = query.where(Job.customer_id == customer_id)
-    if usage_point_id is not None:
-        query = query.where(Job.usage_point_id == usage_point_id)
+def jobs_around(
+    scope: Collection[str] | None, *, customer_id: str | None = None, usage_point_id: str | None = None, most: int
+) -> dict[str, Any]:
+    """The newest jobs in ``scope`` of a customer or usage point as a record page shows them: ``{"items", "more"}``."""
+    query = jobs(Wanted(customer_id=customer_id, usage_point_id=usage_point_id), scope)
     rows = list(db.session.scalars(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(most + 1)))
     fields = "id number kind status priority title usage_point_id crew_id due_at completed_at created_at result".split()
     items = [{name: plain(getattr(row, name)) for name in fields} for row in rows[:most]]

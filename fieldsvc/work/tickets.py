@@ -14,7 +14,7 @@ from fieldsvc.base.errors import Conflict, Invalid
 from fieldsvc.base.plain import plain
 from fieldsvc.history.record import Source, record
 from fieldsvc.records import contacts
-from fieldsvc.records.models import Customer
+from fieldsvc.records.models import Customer, ServiceLocation
 from fieldsvc.work import jobs, numbers
 from fieldsvc.work.models import Incident, Ticket
 
@@ -47,7 +47,8 @@ def receive(source: Source, new: NewTicket, scope: Collection[str] | None = None
     """Take in a ticket: it opens an incident, sends out a job, and is noted as a contact of the customer.
 
     :raises Invalid: unknown kind; received later than now.
-    :raises Conflict: unknown customer or usage point; ``already-exists``: the external key is taken.
+    :raises Conflict: a customer or usage point that is unknown or out of ``scope``; ``already-exists``: the external
+        key is taken.
     :raises Forbidden: the place is not in the caller's territories.
     """
     now = source.recorded_at
@@ -60,7 +61,7 @@ def receive(source: Source, new: NewTicket, scope: Collection[str] | None = None
         ).first()
         if taken is not None:
             raise Conflict(f"ticket {taken.number} has this external key", "already-exists", id=taken.id)
-    wanted = jobs.with_customer(_job_for(new, received_at))
+    wanted = jobs.with_customer(_job_for(new, received_at, scope), scope)
     place = jobs.placed(wanted, now)
     jobs.require_scope(place.territory_id, scope)
     incident = Incident(id=new_id(), state="open", territory_id=place.territory_id, opened_at=received_at)
@@ -94,10 +95,13 @@ def receive(source: Source, new: NewTicket, scope: Collection[str] | None = None
     return ticket
 
 
-def _job_for(new: NewTicket, received_at: datetime) -> jobs.NewJob:
+def _job_for(new: NewTicket, received_at: datetime, scope: Collection[str] | None) -> jobs.NewJob:
     customer_id = new.customer_id
     if new.customer_number is not None:
-        numbered = db.session.scalar(select(Customer.id).where(Customer.number == new.customer_number))
+        query = select(Customer.id).where(Customer.number == new.customer_number)
+        if scope is not None and new.usage_point_id is None:  # else the usage point says whether it is in scope
+            query = query.where(Customer.location.has(ServiceLocation.territory_id.in_(sorted(scope))))
+        numbered = db.session.scalar(query)
         if numbered is None:
             raise Conflict("customer_number: there is no such customer")
         if customer_id not in (None, numbered):
