@@ -32,6 +32,7 @@ ROOMS = (
     "history",
     "reviews",
     "sync",
+    "sync_copy",
     "health",
 )
 """The modules of this package that have a blueprint ``blp``, in the order of the description."""

@@ -32,9 +32,15 @@ _GZIP_FROM = 1400
 """Answers from this size on are compressed for those who ask: below it they fit one packet anyway."""
 
 
-def _settings() -> Settings:
+def current_settings() -> Settings:
+    """What this service runs with."""
     found: Settings = current_app.extensions["fieldsvc.settings"]
     return found
+
+
+def scopes() -> list[str]:
+    """The scopes of the feed that the calling device reads."""
+    return ["ref", f"crew:{g.actor.crew_id}", outcomes.device_scope(g.actor.device_id)]
 
 
 class EnrolArgs(Schema):
@@ -101,7 +107,7 @@ class Hello(Schema):
 @blp.response(200, Hello)
 def hello(body: dict[str, Any]) -> dict[str, Any]:
     """Say that the line is back: compare clocks, learn what to send again"""
-    now, settings = utc_now(), _settings()
+    now, settings = utc_now(), current_settings()
     with transaction():
         offset = int((now - body["device_time"]).total_seconds() * 1000)
         devices.seen(g.actor.device_id, now, offset, body.get("pending"), body.get("app_version"))
@@ -147,17 +153,16 @@ class Pulled(Schema):
 @blp.errors("bad-cursor")
 def pull(args: dict[str, Any]) -> Response:
     """What has changed since the checkpoint"""
-    settings, now = _settings(), utc_now()
+    settings, now = current_settings(), utc_now()
     limit = args.get("limit", settings.pull_rows)
     if limit > settings.pull_rows:
         raise Invalid.field("limit", f"must be 1 to {settings.pull_rows}")
-    scopes = ["ref", f"crew:{g.actor.crew_id}", outcomes.device_scope(g.actor.device_id)]
     with reading():
-        page = feed.page(scopes, args.get("cp"), limit, current_app.config["SECRET_KEY"])
+        page = feed.page(scopes(), args.get("cp"), limit, current_app.config["SECRET_KEY"])
     rest: dict[str, Any] = {"checkpoint": page.checkpoint, "has_more": page.has_more, "server_time": format_time(now)}
     if page.reset:
         rest["reset"] = True
-    return _answer(b'{"changes":[' + b",".join(page.changes) + b"]," + orjson.dumps(rest)[1:])
+    return answer(b'{"changes":[' + b",".join(page.changes) + b"]," + orjson.dumps(rest)[1:])
 
 
 class OneResult(Schema):
@@ -198,7 +203,7 @@ _PUSH_SCHEMA = {
 @blp.errors("invalid", "too-large")
 def push() -> Response:
     """Hand in operations: each is stored before this answers, and answered by itself"""
-    now, settings = utc_now(), _settings()
+    now, settings = utc_now(), current_settings()
     message = _read_push(_body(settings.push_bytes))
     clock = _clock(message, now)
     sender = receive.Sender(g.actor.device_id, g.actor.crew_id, g.actor.install_id)
@@ -206,7 +211,7 @@ def push() -> Response:
         received = receive.push(sender, message, clock, settings, g.actor.source(now))
     for install_id in received.waiting:
         queue.ring("reconcile", install_id)
-    return _answer(orjson.dumps({"results": received.results, "next_seq": received.next_seq, "backoff_s": 0}))
+    return answer(orjson.dumps({"results": received.results, "next_seq": received.next_seq, "backoff_s": 0}))
 
 
 def _clock(message: Push, now: datetime) -> Clock:
@@ -249,7 +254,8 @@ def _body(most: int) -> bytes:
     return data
 
 
-def _answer(data: bytes) -> Response:
+def answer(data: bytes) -> Response:
+    """JSON text as an answer, compressed for those who ask when it is worth it."""
     response = Response(data, mimetype=_JSON)
     response.headers["Vary"] = "Accept-Encoding"
     if len(data) >= _GZIP_FROM and request.accept_encodings.find("gzip") >= 0:
@@ -287,4 +293,4 @@ def ops(args: dict[str, Any]) -> Response:
     """What became of operations: for a device that lost an answer"""
     with reading():
         results = outcomes.of_device(g.actor.device_id, args["ids"].split(","))
-    return _answer(orjson.dumps({"results": results}))
+    return answer(orjson.dumps({"results": results}))

@@ -35,14 +35,30 @@ def epoch() -> str:
     return db.session.scalar(select(SyncEpoch.epoch).limit(1)) or "e0"
 
 
+def checkpoints(secret: str) -> URLSafeSerializer:
+    """Signs and reads checkpoints: ``{"e": epoch, "f": fingerprint of the scopes, "n": {scope: counter}}``."""
+    return URLSafeSerializer(secret, salt="fieldsvc.checkpoint")
+
+
+def fingerprint(scopes: Sequence[str]) -> str:
+    """Which scopes a checkpoint is about, without naming them."""
+    return hashlib.sha256("\n".join(sorted(scopes)).encode()).hexdigest()[:12]
+
+
+def counters(scopes: Sequence[str]) -> dict[str, int]:
+    """How far each scope has come: whoever reads these first, then the rows up to them, can miss nothing."""
+    wanted = select(SyncCounter.scope, SyncCounter.n).where(SyncCounter.scope.in_(list(scopes)))
+    return {row.scope: row.n for row in db.session.execute(wanted)}
+
+
 def page(scopes: Sequence[str], checkpoint: str | None, limit: int, secret: str) -> Page:
     """At most ``limit`` changes of ``scopes`` after ``checkpoint`` (None: from the beginning).
 
     :raises FieldsvcError: ``bad-cursor`` for a checkpoint we did not sign.
     """
-    signer = URLSafeSerializer(secret, salt="fieldsvc.checkpoint")
+    signer = checkpoints(secret)
     life = epoch()
-    wanted = hashlib.sha256("\n".join(sorted(scopes)).encode()).hexdigest()[:12]
+    wanted = fingerprint(scopes)
     seen: dict[str, int] = {}
     if checkpoint is not None:
         try:
@@ -53,8 +69,7 @@ def page(scopes: Sequence[str], checkpoint: str | None, limit: int, secret: str)
             empty = signer.dumps({"e": life, "f": wanted, "n": {}})
             return Page([], str(empty), has_more=True, reset=True)
         seen = told["n"]
-    counters = select(SyncCounter.scope, SyncCounter.n).where(SyncCounter.scope.in_(list(scopes)))
-    ends = {row.scope: row.n for row in db.session.execute(counters)}
+    ends = counters(scopes)
     changes: list[bytes] = []
     has_more = False
     for scope in scopes:
@@ -66,7 +81,7 @@ def page(scopes: Sequence[str], checkpoint: str | None, limit: int, secret: str)
             has_more = True
             break
         rows = db.session.execute(_ROWS, {"scope": scope, "begin": begin, "end": end, "limit": room + 1}).all()
-        changes += [_change(row) for row in rows[:room]]
+        changes += [change(row) for row in rows[:room]]
         if len(rows) > room:
             seen = seen | {scope: rows[room - 1].seq}
             has_more = True
@@ -82,10 +97,11 @@ _ROWS = text(
 )
 
 
-def _change(row: Any) -> bytes:
-    change: dict[str, Any] = {"op": row.op, "entity": row.entity, "id": row.entity_id, "rev": row.rev}
+def change(row: Any) -> bytes:
+    """One change as JSON text. ``row``: op, entity, entity_id, rev, reason and, of a put, the document's ``body``."""
+    told: dict[str, Any] = {"op": row.op, "entity": row.entity, "id": row.entity_id, "rev": row.rev}
     if row.op == "put":
-        change["doc"] = orjson.Fragment(row.body)
+        told["doc"] = orjson.Fragment(row.body)
     elif row.reason is not None:
-        change["reason"] = row.reason
-    return orjson.dumps(change)
+        told["reason"] = row.reason
+    return orjson.dumps(told)
