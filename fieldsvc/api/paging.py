@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import orjson
 from flask import request
-from sqlalchemy import Select, literal, tuple_
+from sqlalchemy import BigInteger, Select, literal, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.types import TypeDecorator
 
@@ -98,7 +98,7 @@ def read_cursor(cursor: str, order: Sequence[Column]) -> list[Any]:
         values = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         if not isinstance(values, list) or len(values) != len(order):
             raise refused
-        return [_fit(value, _python_type(column)) for value, column in zip(values, order, strict=True)]
+        return [_fit(value, column) for value, column in zip(values, order, strict=True)]
     except (ValueError, TypeError, binascii.Error):
         raise refused from None
 
@@ -109,12 +109,13 @@ def _python_type(column: Column) -> type:
     return plain.python_type
 
 
-def _fit(value: Any, python_type: type) -> Any:
+def _fit(value: Any, column: Column) -> Any:
+    python_type = _python_type(column)
     if python_type is datetime:
         return parse_time(value)
     if isinstance(value, bool) or not isinstance(value, python_type):
         raise ValueError("another type")
-    if isinstance(value, int) and abs(value) >= 2**63:
+    if isinstance(value, int) and abs(value) >= (2**63 if isinstance(column.type, BigInteger) else 2**31):
         raise ValueError("too large")
     if isinstance(value, str) and (len(value) > 300 or "\x00" in value):
         raise ValueError("not a key")

@@ -11,6 +11,7 @@ import pytest
 from flask import Flask
 from sqlalchemy import select, update
 
+from fieldsvc.api.paging import write_cursor
 from fieldsvc.base.clock import utc_now
 from fieldsvc.base.db import db, reading, transaction
 from fieldsvc.geo import planner
@@ -302,3 +303,11 @@ def test_two_thousand_jobs_with_customers_are_dispatched_in_one_run(app: Flask, 
     done = client.get(f"/v1/dispatch-runs/{run['id']}").json
     assert (done["state"], done["considered"]) == ("done", 2000)
     assert done["assigned"] + sum(done["not_assigned"].values()) == 2000 and done["assigned"] > 100
+
+
+def test_a_cursor_beyond_any_place_is_refused(app: Flask) -> None:
+    client = make_staff(app)
+    run_id = client.post("/v1/dispatch-runs", json={}).json["id"]
+    for place in (2**31, -(2**31) - 1, 2**63 - 1):
+        answer = client.get(f"/v1/dispatch-runs/{run_id}/decisions?cursor={write_cursor([place])}")
+        assert (answer.status_code, answer.json["type"]) == (400, "/problems/bad-cursor")

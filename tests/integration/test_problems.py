@@ -9,9 +9,10 @@ import structlog
 from flask import Flask, abort
 from flask.testing import FlaskClient
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from fieldsvc.api import ROOMS
-from fieldsvc.base.db import db, transaction
+from fieldsvc.base.db import db, reading, transaction
 from fieldsvc.base.errors import CODES
 from tests.factories import PASSWORD, make_staff
 
@@ -215,3 +216,9 @@ def test_a_write_that_loses_a_race_for_a_unique_value_is_a_conflict(app: Flask) 
 
     app.add_url_rule("/race", view_func=race)
     is_problem(app.test_client().get("/race"), 409, "conflict")
+
+
+def test_a_failed_statement_does_not_carry_its_values_into_the_log(app: Flask) -> None:
+    with app.app_context(), reading() as session, pytest.raises(DBAPIError) as caught:
+        session.execute(text("SELECT :phone FROM nowhere"), {"phone": "0359-2222"})
+    assert "nowhere" in str(caught.value) and "0359" not in str(caught.value)
