@@ -149,6 +149,10 @@ class RuleBook:
         """Driving speed for planning, in km/h over the geodesic distance times the road factor."""
         return self._one("speeds", on, site_class=site_class)
 
+    def holds(self, on: date) -> dict[str, RuleAnswer]:
+        """Hours an operation may be held for what is missing before it: operation kind → answer, ``*``: others."""
+        return {entry.keys["op_kind"]: entry.answer() for entry in self._in_force("holds", on)}
+
     def checklist(self, kind: str, on: date) -> RuleAnswer:
         """The checklist of a job kind in force on that date; ``value`` is
         ``{name, version, kind, title, title_zh, stages: [{code, title, title_zh, items: [{code, title, title_zh,

@@ -173,6 +173,10 @@ def _speed(keys: dict[str, str], value: Any) -> str | None:
     return _among("site_class", keys["site_class"], SITE_CLASSES) or _whole(value, 1, 150)
 
 
+def _hold(_keys: dict[str, str], value: Any) -> str | None:
+    return _whole(value, 1, 24 * 366)
+
+
 def _checklist(_keys: dict[str, str], value: Any) -> str | None:
     if not isinstance(value, dict):
         return "value must be a table"
@@ -238,5 +242,6 @@ SHAPES: dict[str, Shape] = {
     "tolerances": Shape(("name",), _tolerance),
     "service": Shape(("kind",), _service),
     "speeds": Shape(("site_class",), _speed),
+    "holds": Shape(("op_kind",), _hold),
     "checklists": Shape(("kind",), _checklist),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, text
+from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from fieldsvc.base.db import Base
@@ -31,7 +31,8 @@ class Install(Base):
 class InboxOperation(Base):
     """One thing a device sent: the body as it came, what it says of itself, and what became of it.
 
-    ``status`` is the operation's outcome so far; ``occurred_at_device`` is the device's own words.
+    ``status`` is the operation's outcome so far; ``occurred_at_device`` is the device's own words. ``forced``: it was
+    held for too long and decided without what it waited for.
     """
 
     __tablename__ = "operation"
@@ -59,6 +60,7 @@ class InboxOperation(Base):
     clock_suspect: Mapped[bool] = mapped_column(default=False)
     status: Mapped[str] = mapped_column(String(20))
     reason: Mapped[str | None] = mapped_column(String(40))
+    forced: Mapped[bool] = mapped_column(default=False, server_default=false())
     attempts: Mapped[int] = mapped_column(default=0)
     retry_at: Mapped[datetime | None]
     decided_at: Mapped[datetime | None]

@@ -1,8 +1,8 @@
 """Reviews: what could not be decided by rule is decided by a person, once, with a reason, and its device is told.
 
 ``apply`` takes the crew's fact over: the operation is judged again with what the dispatcher has waived, so that the
-rules
-still guard everything else. ``dismiss`` leaves the records as they are. Either way both sides stay in history.
+rules still guard everything else. ``dismiss`` leaves the records as they are. Either way both sides stay in history.
+What was ``forced`` is applied already: there either choice says that somebody has looked at it.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def resolve(source: Source, review: Review, choice: str, note: str, *, reading: 
         raise Conflict("the review has been resolved already", "state-not-allowed", resolution=review.resolution)
     row = db.session.scalars(select(InboxOperation).where(InboxOperation.op_id == review.op_id).with_for_update()).one()
     job = change.lock(review.job_id) if review.job_id and review.entity == "job" else None
-    if choice == "apply" and review.reason == verdict.GAVE_UP:
+    if review.outcome == "forced":
+        pass  # it is applied already
+    elif choice == "apply" and review.reason == verdict.GAVE_UP:
         _try_again(source, review, row, job)
     elif choice == "apply":
         _apply(source, review, row, job, reading)

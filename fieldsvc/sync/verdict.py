@@ -70,9 +70,11 @@ def judge(row: InboxOperation, sent: Sent, job: Job, now: datetime, waived: froz
         decision.outcome == "rejected"
         and decision.reason in ("state_not_allowed", "hold_point_open")
         and lifecycle.is_physical(row.kind)
-        and builds_on
+        and (builds_on or row.forced)
     ):
         text = "it builds on earlier work on this job that is under review"
+        if row.forced:
+            text = "it builds on earlier work that has not come in time"
         return parked("missing_predecessor", {**decision.explanation, "text": text, "builds_on": builds_on})
     return decision
 
@@ -101,8 +103,9 @@ def carry_out(
         outcome = "merged"
     reason = "state_not_allowed" if outcome == "rejected" and decision.reason is None else decision.reason
     conflicts = merged.conflicts if merged else ()
+    outcome, reason = (outcome, reason) if decided else _forced(row, outcome, reason)
     review = None
-    if outcome in ("parked", "applied_conflict") and not decided:
+    if outcome in _REVIEWED and not decided:
         review = _open_review(source, row, sent, outcome, reason, conflicts, decision.explanation, job=job)
     return _outcome(source, row, decision, outcome, reason, conflicts, job=job, review=review)
 
@@ -238,12 +241,21 @@ def edit_customer(
     merged = _merge("customer", row, sent, edit, current, customer.field_revs, decided)
     if merged.values:
         customers.apply(source, customer, row.kind, merged.values)
+    outcome, reason = (merged.outcome, None) if decided else _forced(row, merged.outcome, None)
     review = None
-    if merged.outcome in ("parked", "applied_conflict") and not decided:
+    if outcome in _REVIEWED and not decided:
         review = _open_review(
-            source, row, sent, merged.outcome, None, merged.conflicts, decision.explanation, customer=customer
+            source, row, sent, outcome, reason, merged.conflicts, decision.explanation, customer=customer
         )
-    return _outcome(source, row, decision, merged.outcome, None, merged.conflicts, customer=customer, review=review)
+    return _outcome(source, row, decision, outcome, reason, merged.conflicts, customer=customer, review=review)
+
+
+_REVIEWED = ("parked", "applied_conflict", "forced")
+
+
+def _forced(row: InboxOperation, outcome: str, reason: str | None) -> tuple[str, str | None]:
+    """What was applied without what it waited for is not simply applied: a person looks at it."""
+    return ("forced", "missing_predecessor") if row.forced and outcome in ("applied", "merged") else (outcome, reason)
 
 
 _DECIDERS = {"job": _decide_job, "customer": _decide_customer}
@@ -291,7 +303,7 @@ def _open_review(
         state="open",
     )
     db.session.add(review)
-    if job is not None and outcome == "parked":
+    if job is not None and outcome in ("parked", "forced"):
         entry = {
             "review_id": review.id,
             "op_id": row.op_id,

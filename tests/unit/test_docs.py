@@ -18,9 +18,6 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "bench").glob("*.md")])
 PROTOCOL = ROOT / "docs" / "sync-protocol" / "README.md"
 
-NOT_GIVEN = frozenset({"forced"})
-"""Outcomes with a name and, so far, nothing that gives them."""
-
 
 def text(page: Path) -> str:
     return page.read_text(encoding="utf-8")
@@ -39,7 +36,7 @@ def test_the_page_of_operations_is_what_the_code_judges_by() -> None:
 def test_the_protocol_names_every_reason_outcome_and_choice() -> None:
     named = set(re.findall(r"`([a-z_]+)`", text(PROTOCOL)))
     assert {*REASONS, GAVE_UP, *CHOICES, *READINGS} - named == set()
-    assert TERMINAL - NOT_GIVEN - named == set()
+    assert TERMINAL - named == set()
 
 
 def test_every_reason_in_the_protocols_table_is_one_the_service_gives() -> None:
