@@ -25,7 +25,7 @@ from fieldsvc.api.schemas import (
 )
 from fieldsvc.base.clock import utc_now
 from fieldsvc.base.db import db, reading, transaction
-from fieldsvc.base.errors import Forbidden, NotFound
+from fieldsvc.base.errors import NotFound
 from fieldsvc.sync import receive, reviews
 from fieldsvc.sync.models import InboxOperation, Review
 from fieldsvc.work.models import Job
@@ -89,17 +89,25 @@ def list_reviews(args: dict[str, Any]) -> Any:
     ):
         if name in args:
             query = query.where(column == args[name])
-    if g.actor.territory_ids is not None:
-        query = query.where(Review.territory_id.in_(g.actor.territory_ids))
+    if g.actor.scope is not None:
+        mine = select(Job.id).where(Job.territory_id.in_(g.actor.scope))
+        there = Review.job_id.is_(None) & Review.territory_id.in_(g.actor.scope)
+        query = query.where(Review.job_id.in_(mine) | there)
     with reading():
         body, headers = paging.answer(paging.fetch(query, (Review.created_at, Review.id), args), _render)
     return body, 200, headers
 
 
 def _visible(review: Review | None, review_id: str) -> Review:
-    if review is None or not g.actor.sees(review.territory_id):
+    """The review, if its job lies in the caller's territories now: the job may have moved since it was opened."""
+    if review is None or not g.actor.sees(_territory(review)):
         raise NotFound("review", review_id)
     return review
+
+
+def _territory(review: Review) -> str | None:
+    job = db.session.get(Job, review.job_id) if review.job_id else None
+    return job.territory_id if job else review.territory_id
 
 
 @blp.get("/reviews/<id:review_id>")
@@ -132,8 +140,6 @@ def resolve(body: dict[str, Any], review_id: str) -> Any:
     """Decide a review, once; its device is told"""
     with transaction():
         review = _visible(reviews.lock(review_id), review_id)
-        if review.territory_id is None and g.actor.territory_ids is not None:
-            raise Forbidden("this review is outside of your territories")
         etag.check(review.rev)
         reviews.resolve(g.actor.source(utc_now()), review, body["choice"], body["note"], reading=body.get("reading"))
         return _render(review), 200, etag.tag(review.rev)

@@ -22,7 +22,7 @@ from fieldsvc.history.record import Source, record
 from fieldsvc.kinds.base import AddReadings, ExchangeMeter
 from fieldsvc.records import documents
 from fieldsvc.records.documents import last_readings
-from fieldsvc.records.models import Meter, MeterInstallation, MeterReading, Seal, UsagePoint
+from fieldsvc.records.models import Meter, MeterInstallation, MeterReading, Seal, ServiceLocation, UsagePoint
 
 
 def installed_at(usage_point_id: str, *, hold: bool = False) -> MeterInstallation | None:
@@ -167,7 +167,8 @@ def correct(
         raise Conflict("no meter is on record at this usage point")
     if wrong.meter.asset_no == asset_no:
         raise Conflict(f"meter {asset_no} is on record at this usage point already")
-    context = {"customer_id": usage_point.customer_id}
+    location = db.session.get_one(ServiceLocation, usage_point.location_id)
+    context = {"customer_id": usage_point.customer_id, "territory_id": location.territory_id}
     right = db.session.scalar(select(Meter).where(Meter.asset_no == asset_no).with_for_update())
     if right is None:
         right = register_meter(source, asset_no, digits, **context)

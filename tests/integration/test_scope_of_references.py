@@ -9,7 +9,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from tests import factories
-from tests.field import Field, Place, done, problem
+from tests.field import Field, Place, done, problem, repaired
 
 HERE = {"lon": 111.55, "lat": 35.45}
 
@@ -98,3 +98,32 @@ def test_a_customers_page_shows_only_jobs_of_the_readers_territories(
     for path in paths:
         assert {job["id"] for job in done(dispatcher.get(path))["jobs"]["items"]} == {here_job}
         assert {job["id"] for job in field.get(path)["jobs"]["items"]} == {here_job, there_job}
+
+
+def test_a_review_goes_with_its_job_when_the_job_moves(
+    app: Flask, dispatcher: FlaskClient, territories: dict[str, str]
+) -> None:
+    field = Field(app)
+    phone = field.phone()
+    job = field.job(crew=phone.crew_id)
+    field.unassign(job)
+    assert phone.do("job.complete", job, repaired()) == "parked"
+    [review] = field.reviews(job=job)
+    done(field.office.patch(f"/v1/jobs/{job}", json={"lon": 111.65, "lat": 35.45}, headers={"If-Match": "*"}))
+    there = factories.make_staff(app, "dispatcher", [territories["B"]])
+    path, verdict = f"/v1/reviews/{review['id']}", {"choice": "dismiss", "note": "told by phone"}
+    assert not done(dispatcher.get("/v1/reviews"))["items"]
+    assert problem(dispatcher.get(path)) == (404, "not-found")
+    assert problem(dispatcher.post(f"{path}/resolve", json=verdict)) == (404, "not-found")
+    assert [item["id"] for item in done(there.get("/v1/reviews"))["items"]] == [review["id"]]
+    done(there.post(f"{path}/resolve", json=verdict))
+
+
+def test_a_corrected_meter_is_in_the_history_of_its_territory(
+    app: Flask, territories: dict[str, str], theirs: Place
+) -> None:
+    supervisor = factories.make_staff(app, "supervisor", [territories["B"]])
+    body = {"asset_no": "RIGHT-1", "registers": {"total": "1"}, "read_at": "2026-01-01T00:00:00Z", "note": "seen"}
+    done(supervisor.post(f"/v1/usage-points/{theirs.usage_point_id}/correct-meter", json=body))
+    told = done(supervisor.get(f"/v1/history?customer={theirs.customer_id}"))["items"]
+    assert {"meter.corrected", "meter.registered"} <= {entry["action"] for entry in told}
