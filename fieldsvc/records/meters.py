@@ -169,11 +169,7 @@ def correct(
         raise Conflict(f"meter {asset_no} is on record at this usage point already")
     location = db.session.get_one(ServiceLocation, usage_point.location_id)
     context = {"customer_id": usage_point.customer_id, "territory_id": location.territory_id}
-    right = db.session.scalar(select(Meter).where(Meter.asset_no == asset_no).with_for_update())
-    if right is None:
-        right = register_meter(source, asset_no, digits, **context)
-    elif by_asset([asset_no])[asset_no]["usage_point_id"] is not None:
-        raise Conflict(f"meter {asset_no} is on record at another usage point")
+    right = _meter_that_hangs_nowhere(source, asset_no, digits, context)
     wrong.removed_at = wrong.installed_at
     wrong.meter.state = "removed"
     wrong.meter.rev += 1
@@ -204,6 +200,15 @@ def correct(
     )
     db.session.flush()
     _show_corrected(usage_point, installation, wrong)
+
+
+def _meter_that_hangs_nowhere(source: Source, asset_no: str, digits: int, context: Mapping[str, Any]) -> Meter:
+    meter = db.session.scalar(select(Meter).where(Meter.asset_no == asset_no).with_for_update())
+    if meter is None:
+        return register_meter(source, asset_no, digits, **context)
+    if by_asset([asset_no])[asset_no]["usage_point_id"] is not None:
+        raise Conflict(f"meter {asset_no} is on record at another usage point")
+    return meter
 
 
 def _show_corrected(usage_point: UsagePoint, right: MeterInstallation, wrong: MeterInstallation) -> None:
