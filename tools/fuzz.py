@@ -45,6 +45,8 @@ def furnish(settings: Settings) -> dict[str, str]:
             spare, _ = staff.issue_token(source, admin, "to be revoked", timedelta(days=1))
             _, token = staff.issue_token(source, admin, "fuzz", timedelta(days=1))
             spare_id = spare.id
+    review_id = office.reviews()[0]["id"]
+    with app.app_context():
         db.engine.dispose()
     return {
         "FUZZ_STAFF_TOKEN": token,
@@ -53,7 +55,7 @@ def furnish(settings: Settings) -> dict[str, str]:
         "FUZZ_CUSTOMER": place.customer_id,
         "FUZZ_USAGE_POINT": place.usage_point_id,
         "FUZZ_JOB": job,
-        "FUZZ_REVIEW": office.reviews()[0]["id"],
+        "FUZZ_REVIEW": review_id,
         "FUZZ_TOKEN": spare_id,
     }
 
