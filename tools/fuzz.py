@@ -38,13 +38,12 @@ def furnish(settings: Settings) -> dict[str, str]:
     job = office.job("meter_change", place=place, crew=phone.crew_id)
     phone.push(phone.op("meter.exchange", job, exchange("not on record", "NEW-1")))
     office.settle()
-    with app.app_context():
-        with transaction():
-            source = SYSTEM.source(now)
-            admin = staff.create(source, username="fuzz", password=new_id(), role="admin", all_territories=True)
-            spare, _ = staff.issue_token(source, admin, "to be revoked", timedelta(days=1))
-            _, token = staff.issue_token(source, admin, "fuzz", timedelta(days=1))
-            spare_id = spare.id
+    with app.app_context(), transaction():
+        source = SYSTEM.source(now)
+        admin = staff.create(source, username="fuzz", password=new_id(), role="admin", all_territories=True)
+        spare, _ = staff.issue_token(source, admin, "to be revoked", timedelta(days=1))
+        _, token = staff.issue_token(source, admin, "fuzz", timedelta(days=1))
+        spare_id = spare.id
     review_id = office.reviews()[0]["id"]
     with app.app_context():
         db.engine.dispose()
