@@ -7,9 +7,12 @@ Everything that differs between a laptop, CI and production is a field here; not
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+
+_LIMIT = re.compile(r"[1-9]\d{0,5} ?(per|/) ?([1-9]\d{0,4} ?)?(second|minute|hour|day)s?", re.ASCII)
 
 
 class BadSetting(ValueError):
@@ -60,7 +63,7 @@ class Settings:
         if env.get("DATABASE_URL"):
             values["database_url"] = _database_url(env["DATABASE_URL"])
         if env.get("REDIS_URL"):
-            values["redis_url"] = env["REDIS_URL"]
+            values["redis_url"] = _redis_url(env["REDIS_URL"])
         if env.get("FIELDSVC_DATA_DIR"):
             values["data_dir"] = Path(env["FIELDSVC_DATA_DIR"])
             if "database_url" not in values:
@@ -68,6 +71,8 @@ class Settings:
         for name in ("secret_key", "log_level", "login_limit", "queue_prefix"):
             if env.get(f"FIELDSVC_{name.upper()}"):
                 values[name] = env[f"FIELDSVC_{name.upper()}"]
+        if not _LIMIT.fullmatch(str(values.get("login_limit", cls.login_limit))):
+            raise BadSetting("FIELDSVC_LOGIN_LIMIT must be a limit such as '10 per minute' or '100 per 2 hours'")
         if "FIELDSVC_LOG_JSON" in env:
             values["log_json"] = env["FIELDSVC_LOG_JSON"].lower() in ("1", "true", "yes")
         for name in (
@@ -97,9 +102,30 @@ class Settings:
 
 
 def _database_url(url: str) -> str:
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
     for prefix in ("postgres://", "postgresql://"):
         if url.startswith(prefix):
-            return "postgresql+psycopg://" + url.removeprefix(prefix)
-    if url.startswith(("postgresql+psycopg://", "sqlite://")):
-        return url
-    raise BadSetting("DATABASE_URL must start with postgresql:// or sqlite://")
+            url = "postgresql+psycopg://" + url.removeprefix(prefix)
+    if not url.startswith(("postgresql+psycopg://", "sqlite://")):
+        raise BadSetting("DATABASE_URL must start with postgresql:// or sqlite://")
+    try:
+        database = make_url(url).database
+    except (ValueError, ArgumentError):
+        raise BadSetting(
+            "DATABASE_URL cannot be read; it looks like postgresql://user:password@host:5432/name"
+        ) from None
+    if url.startswith("sqlite") and database in (None, "", ":memory:"):
+        raise BadSetting("DATABASE_URL must name a file: sqlite:///relative.db or sqlite:////absolute.db")
+    return url
+
+
+def _redis_url(url: str) -> str:
+    from redis import Redis
+
+    try:
+        Redis.from_url(url).close()  # connects to nothing
+    except ValueError:
+        raise BadSetting("REDIS_URL cannot be read; write redis://:password@host:6379/0") from None
+    return url

@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import importlib.util
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -41,6 +42,7 @@ from fieldsvc.schema import migrate
 
 FIRST_PORT, LAST_PORT = 8000, 8099
 _SOCKET_PATH_MAX = 100
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9/._@+-]+")
 _START_S = 60.0
 _STOP_S = 20.0
 _PR_SET_PDEATHSIG = 1
@@ -91,9 +93,12 @@ def find_redis() -> str | None:
 
 
 def socket_path(data_dir: Path) -> Path:
-    """Where Redis listens: in ``data_dir``, or in a short private folder where the kernel refuses so long a path."""
+    """Where Redis listens: in ``data_dir``, or in a short private folder where such a path is no use.
+
+    The kernel refuses a long one; one with a blank, % or ? is broken in a Redis URL or in Redis' list of clients.
+    """
     path = data_dir / "redis.sock"
-    if len(os.fsencode(path)) < _SOCKET_PATH_MAX:
+    if len(os.fsencode(path)) < _SOCKET_PATH_MAX and _PLAIN_PATH.fullmatch(str(path)):
         return path
     short = Path(tempfile.gettempdir()) / f"fieldsvc-{hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]}"
     short.mkdir(mode=0o700, exist_ok=True)

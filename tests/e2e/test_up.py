@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
+from rq import Worker
 
 from fieldsvc.config import Settings
 from fieldsvc.embedded import Service, StartError, settle, socket_path
@@ -165,6 +166,18 @@ def test_a_data_directory_with_a_long_path_still_gets_a_socket(tmp_path: Path) -
     settings = settle(Settings(data_dir=deep), deep)
     with Service(settings, port=0, workers=0) as service:
         assert get(f"{service.url}/healthz") == 200
+
+
+def test_a_folder_with_blanks_and_any_letters_is_no_trouble(tmp_path: Path) -> None:
+    folder = tmp_path / "field work 100% 测试"
+    folder.mkdir()
+    with up(folder, "--port", "0", "--workers", "1") as run:
+        url = run.url()
+        assert get(f"{url}/healthz") == 200
+        with Redis(unix_socket_path=str(socket_path(folder / "var"))) as redis:
+            wait_for(lambda: Worker.count(redis) == 1)
+        assert run.end() == 0
+    assert "starting it again" not in run.output
 
 
 def test_stopping_twice_or_before_starting_is_no_trouble(tmp_path: Path) -> None:

@@ -68,3 +68,28 @@ def test_a_value_that_cannot_be_used_is_refused_by_its_name(name: str, value: st
 
 def test_the_secret_key_is_not_shown() -> None:
     assert "hush" not in repr(Settings(secret_key="hush"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "postgresql://u:hunter2@[::1/d"),
+        ("DATABASE_URL", "postgresql://u:hunter2@h:port/d"),
+        ("DATABASE_URL", "sqlite://"),
+        ("DATABASE_URL", "sqlite:///:memory:"),
+        ("REDIS_URL", "hunter2"),
+        ("REDIS_URL", "redis://:hunter2@h:port/0"),
+        ("REDIS_URL", "redis://:hunter2@[::1/0"),
+        ("FIELDSVC_LOGIN_LIMIT", "often"),
+    ],
+)
+def test_an_address_or_limit_that_cannot_be_read_is_refused_without_its_secret(name: str, value: str) -> None:
+    with pytest.raises(BadSetting, match=name) as refused:
+        Settings.from_env({name: value})
+    assert "hunter2" not in str(refused.value)
+    assert refused.value.__context__ is None or refused.value.__suppress_context__, "a traceback would show it"
+
+
+def test_a_password_with_a_hash_or_a_slash_is_taken_as_it_is() -> None:
+    url = Settings.from_env({"DATABASE_URL": "postgresql://u:p#a/b@h/d"}).database_url
+    assert url == "postgresql+psycopg://u:p#a/b@h/d"
