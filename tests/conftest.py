@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -36,6 +37,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "database" in metafunc.fixturenames:
         chosen = metafunc.config.getoption("--db")
         metafunc.parametrize("database", DATABASES if chosen == "both" else [chosen], scope="session")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The public data sets beside the checkout; skipped only where they are absent and CI is not set."""
+    folder = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+    if not folder.is_dir() and not os.environ.get("CI"):
+        pytest.skip("no ../shared/data here")
+    return folder
 
 
 @pytest.fixture(scope="session")

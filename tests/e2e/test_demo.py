@@ -48,15 +48,6 @@ def whole(done: subprocess.CompletedProcess[str]) -> list[str]:
     return [re.sub(r"\bJ-\w+|\d+ s$", "…", line.rstrip()) for line in (*told, *verdict)]
 
 
-@pytest.fixture
-def shared_data() -> Path:
-    """The public data sets beside the checkout; absent outside of CI, their test is skipped."""
-    folder = Path(__file__).parents[2].parent / "shared" / "data"
-    if not folder.is_dir() and not os.environ.get("CI"):
-        pytest.skip("no ../shared/data here")
-    return folder
-
-
 def map_of(folder: Path) -> str:
     text = (folder / "var" / "demo" / "demo-map.svg").read_text(encoding="utf-8")
     ElementTree.fromstring(text)

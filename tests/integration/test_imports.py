@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -27,11 +26,6 @@ from fieldsvc.records.importing import CustomerImport
 from fieldsvc.work import importing as job_importing
 from fieldsvc.work.importing import JobImport
 from tests.factories import make_staff, make_territories
-
-DATA = Path(__file__).parents[2].parent / "shared" / "data"
-needs_data = pytest.mark.skipif(
-    not DATA.is_dir() and not os.environ.get("CI"), reason="the folder with real data is not there"
-)
 
 
 def import_jobs(app: Flask, text: str | bytes, layout: Layout | None = None, **options: Any) -> Outcome:
@@ -362,8 +356,8 @@ def test_an_option_that_cannot_be_meant_is_explained(
     assert result.exit_code == 1 and words in result.output and "Traceback" not in result.output
 
 
-@needs_data
-def test_the_messy_file_of_san_francisco_ends_in_the_report_where_it_is_bad(app: Flask) -> None:
+@pytest.mark.shared_data
+def test_the_messy_file_of_san_francisco_ends_in_the_report_where_it_is_bad(app: Flask, shared_data: Path) -> None:
     layout = Layout(
         columns={
             "external_key": "unique_key",
@@ -377,7 +371,7 @@ def test_the_messy_file_of_san_francisco_ends_in_the_report_where_it_is_bad(app:
         },
         defaults={"kind": "repair"},
     )
-    data = (DATA / "sf_311_messy" / "requests_first4000.csv").read_bytes()
+    data = (shared_data / "sf_311_messy" / "requests_first4000.csv").read_bytes()
     rows = list(csv.DictReader(io.StringIO(data.decode(), newline="")))
     zero = sum(float(row["latitude"]) == 0 and float(row["longitude"]) == 0 for row in rows)
     early = sum(bool(row["closed_date"]) and row["closed_date"] < row["created_date"] for row in rows)
@@ -392,8 +386,8 @@ def test_the_messy_file_of_san_francisco_ends_in_the_report_where_it_is_bad(app:
     assert counts(import_jobs(app, data, layout, prefix="sf-")) == (0, 0, first.created, len(first.refused))
 
 
-@needs_data
-def test_the_feet_of_saint_louis_become_degrees_and_its_gaps_are_named(app: Flask) -> None:
+@pytest.mark.shared_data
+def test_the_feet_of_saint_louis_become_degrees_and_its_gaps_are_named(app: Flask, shared_data: Path) -> None:
     layout = Layout(
         columns={
             "external_key": "requestid",
@@ -410,7 +404,7 @@ def test_the_feet_of_saint_louis_become_degrees_and_its_gaps_are_named(app: Flas
         missing=frozenset({"NA"}),
         timezone=ZoneInfo("America/Chicago"),
     )
-    data = (DATA / "stl_csb" / "requests_2018-01-01_05.csv").read_bytes()
+    data = (shared_data / "stl_csb" / "requests_2018-01-01_05.csv").read_bytes()
     rows = list(csv.DictReader(io.StringIO(data.decode(), newline="")))
     repeated = len(rows) - len({row["requestid"] for row in rows})
     outcome = import_jobs(app, data, layout, crs="ESRI:102696", prefix="stl-")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ from fieldsvc.cli import main
 from fieldsvc.config import Settings
 from tests.factories import collection, make_crew, make_device, make_staff, make_territories, square
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
 BOW_TIE = [[0, 50], [1, 51], [1, 50], [0, 51], [0, 50]]
 
 
@@ -192,11 +190,10 @@ def command(settings: Settings, *arguments: str, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.shared_data
-@pytest.mark.skipif(not SHARED.exists() and "CI" not in os.environ, reason="needs ../shared/data")
 def test_real_territories_are_imported_by_the_command_twice(
-    app: Flask, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    app: Flask, settings: Settings, monkeypatch: pytest.MonkeyPatch, shared_data: Path
 ) -> None:
-    folder = SHARED / "nyc_territories"
+    folder = shared_data / "nyc_territories"
     file = str(folder / "community_districts.geojson")
     out = command(settings, "import", "territories", file, monkeypatch=monkeypatch)
     assert "59 created, 0 updated, 0 unchanged, 0 repaired, 0 refused" in out
