@@ -79,15 +79,13 @@ def up(host: str, port: int | None, workers: int, data_dir: Path | None) -> None
 @data_dir_option
 def migrate(data_dir: Path | None) -> None:
     """Bring the database to the newest schema. Safe to run again, and by two at once."""
-    from sqlalchemy.exc import OperationalError
-
     from fieldsvc import schema
 
     settings = load_settings(data_dir)
     try:
         schema.migrate(settings)
-    except OperationalError as error:
-        raise click.ClickException(f"the database cannot be used: {str(error.orig).splitlines()[0]}") from None
+    except schema.Unusable as error:
+        raise click.ClickException(str(error)) from None
     click.echo("the database is at the newest schema")
 
 

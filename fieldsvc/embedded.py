@@ -34,11 +34,10 @@ from typing import IO, Self
 
 from redis import Redis
 from redis.exceptions import RedisError
-from sqlalchemy.exc import OperationalError
 
 from fieldsvc.config import Settings
 from fieldsvc.queue import ready
-from fieldsvc.schema import migrate
+from fieldsvc.schema import Unusable, migrate
 
 FIRST_PORT, LAST_PORT = 8000, 8099
 _SOCKET_PATH_MAX = 100
@@ -73,7 +72,10 @@ def keep_secret(data_dir: Path) -> str:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        return path.read_text().strip()
+        if kept := path.read_text().strip():
+            return kept
+        path.unlink()  # whoever made it died before writing
+        return keep_secret(data_dir)
     with os.fdopen(descriptor, "w") as file:
         file.write(secrets.token_hex(32) + "\n")
     return path.read_text().strip()
@@ -338,8 +340,8 @@ class Service:
     def _migrate(self) -> None:
         try:
             migrate(self.settings)
-        except OperationalError as error:
-            raise StartError(f"the database cannot be used: {str(error.orig).splitlines()[0]}") from None
+        except Unusable as error:
+            raise StartError(str(error)) from None
 
     def _start_rest(self) -> None:
         assert self._listener is not None

@@ -5,6 +5,8 @@ Works without a Flask application, so that a migration never depends on how the 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.script.revision import ResolutionError
+from alembic.util.exc import CommandError
 from sqlalchemy import Engine, MetaData, create_engine, event
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from fieldsvc.app import load_models, migrations_dir
@@ -63,15 +68,42 @@ def migration_engine(database_url: str) -> Engine:
     return engine
 
 
+class Unusable(RuntimeError):
+    """The database cannot be brought to our schema; the message says why, and holds no address and no password."""
+
+
 def migrate(settings: Settings, revision: str = "head") -> None:
-    """Bring the database in ``settings`` to ``revision``; a database already there is left as it is."""
-    command.upgrade(alembic_config(settings.database_url), revision)
+    """Bring the database in ``settings`` to ``revision``; a database already there is left as it is.
+
+    :raises Unusable: it does not answer, is no database, or is that of a newer fieldsvc.
+    """
+    with _explained():
+        command.upgrade(alembic_config(settings.database_url), revision)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        reason = str(error.orig).splitlines() or [type(error.orig).__name__]
+        raise Unusable(f"the database cannot be used: {reason[0]}") from error
+    except CommandError as error:
+        if not isinstance(error.__cause__, ResolutionError):
+            raise
+        raise Unusable(
+            "the database cannot be used: its schema is not known here; it is that of a newer fieldsvc, "
+            "or of something else. Nothing was changed"
+        ) from error
 
 
 def is_current(settings: Settings) -> bool:
-    """Whether the database stands at the newest migration."""
+    """Whether the database stands at the newest migration.
+
+    :raises Unusable: it does not answer, or is no database.
+    """
     heads = set(ScriptDirectory.from_config(alembic_config(settings.database_url)).get_heads())
-    with migration_engine(settings.database_url).connect() as connection:
+    with _explained(), migration_engine(settings.database_url).connect() as connection:
         return set(MigrationContext.configure(connection).get_current_heads()) == heads
 
 

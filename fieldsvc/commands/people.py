@@ -42,10 +42,13 @@ def opened(data_dir: Path | None) -> Iterator[Settings]:
     from fieldsvc.cli import load_settings
 
     settings = load_settings(data_dir)
-    if settings.is_sqlite:
-        schema.migrate(settings)
-    elif not schema.is_current(settings):
-        raise click.ClickException("the database is not at the newest schema: run `fieldsvc migrate` first")
+    try:
+        if settings.is_sqlite:
+            schema.migrate(settings)
+        elif not schema.is_current(settings):
+            raise click.ClickException("the database is not at the newest schema: run `fieldsvc migrate` first")
+    except schema.Unusable as error:
+        raise click.ClickException(str(error)) from None
     app = create_app(settings)
     with app.app_context():
         try:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sqlite3
 import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from redis import Redis
 from rq import Worker
 
+from fieldsvc.cli import main
 from fieldsvc.config import Settings
 from fieldsvc.embedded import Service, StartError, settle, socket_path
-from fieldsvc.schema import is_current
+from fieldsvc.schema import is_current, migrate
 from tests.processes import descendants, get, is_running, up, wait_for
 
 
@@ -190,3 +193,30 @@ def test_stopping_twice_or_before_starting_is_no_trouble(tmp_path: Path) -> None
         service.stop()
     with pytest.raises(StartError, match="not running"):
         service.restart_redis()
+
+
+@pytest.mark.parametrize("command", [["up", "--port", "0"], ["migrate"], ["users", "list"]])
+@pytest.mark.parametrize("what", ["newer", "text"])
+def test_a_database_of_something_else_is_explained_and_left_alone(
+    tmp_path: Path, command: list[str], what: str
+) -> None:
+    path = tmp_path / "fieldsvc.db"
+    if what == "text":
+        path.write_text("not a database " * 100)
+    else:
+        migrate(Settings(database_url=f"sqlite:///{path}"))
+        with sqlite3.connect(path) as connection:
+            connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.close()
+    before = path.read_bytes()
+    answer = CliRunner().invoke(main, [*command, "--data-dir", str(tmp_path)])
+    assert answer.exit_code == 1
+    assert answer.output.startswith("Error: the database cannot be used: ")
+    assert len(answer.output.strip().splitlines()) == 1
+    assert path.read_bytes() == before
+
+
+def test_a_key_file_left_empty_by_a_crash_gets_its_key(tmp_path: Path) -> None:
+    (tmp_path / "secret_key").touch()
+    key = settle(Settings(), tmp_path).secret_key
+    assert len(key) == 64 and settle(Settings(), tmp_path).secret_key == key
