@@ -121,15 +121,12 @@ class Sheet:
     def _record(self, start: int) -> tuple[list[str], str | None, int]:
         """The cells of the record at line index ``start``, what is wrong with it, and where the next one begins."""
         text = self._lines[start]
-        if '"' not in text:
-            return next(csv.reader([text], delimiter=self.layout.delimiter)), None, start + 1
-        taken = self._lines[start : start + MOST_LINES]
+        taken = self._lines[start : start + MOST_LINES] if '"' in text else [text]
         reader = csv.reader(taken, delimiter=self.layout.delimiter, strict=True)
         try:
             return next(reader), None, start + reader.line_num
         except csv.Error as error:
-            reason = "a quote is never closed" if "end of data" in str(error) else f"broken quoting: {error}"
-            return [shortened(text)], reason, start + 1
+            return [shortened(text)], _broken(str(error)), start + 1
 
     def _row(self, line: int, number: int, cells: list[str]) -> Row | Refusal:
         if len(cells) != len(self._header):
@@ -183,6 +180,14 @@ def _decoded(data: bytes, encoding: str) -> str:
         return data.decode(name, errors="surrogateescape")
     except (LookupError, UnicodeError, TypeError):
         raise Invalid(f"the file cannot be read as {shortened(encoding)}") from None
+
+
+def _broken(said: str) -> str:
+    if "end of data" in said:
+        return "a quote is never closed"
+    if "field limit" in said:
+        return f"a cell is longer than {csv.field_size_limit()} characters"
+    return f"broken quoting: {said}"
 
 
 def _unreadable(text: str) -> str | None:

@@ -130,6 +130,13 @@ def test_a_quote_that_is_never_closed_costs_one_row_not_the_rest_of_the_file(app
     assert outcome.refused[0].reason == "a quote is never closed"
 
 
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_a_cell_of_megabytes_costs_one_row(app: Flask, quote: str) -> None:
+    outcome = import_jobs(app, f"external_key,title\nbad,{quote}{'x' * 10_000_000}{quote}\nk-1,lamp\n")
+    assert outcome.created == 1
+    assert [(row.line, row.reason) for row in outcome.refused] == [(2, "a cell is longer than 131072 characters")]
+
+
 def test_bytes_that_are_not_text_are_refused_row_by_row(app: Flask) -> None:
     outcome = import_jobs(app, b"external_key,title\nk1,caf\xe9\nk2,caf\xc3\xa9\n")
     assert counts(outcome) == (1, 0, 0, 1) and faults(outcome) == [(2, "title")]
