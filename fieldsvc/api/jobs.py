@@ -98,7 +98,7 @@ class JobNew(Placed):
     access_note = Text(1000)
     contact_phone = Text(40)
     tags = ListOf(Text(60), max=50)
-    details = JsonObject()
+    details = JsonObject(metadata={"description": "Whatever the crew should know; at most 64 KiB."})
 
 
 class JobEdit(Placed):

@@ -19,6 +19,7 @@ from functools import cache
 from typing import Any
 
 import marshmallow as ma
+import orjson
 from marshmallow import validate
 
 from fieldsvc.base.clock import format_time, parse_time
@@ -261,13 +262,16 @@ class BBox(_Strict, ma.fields.String):
 
 
 class JsonObject(_Strict, ma.fields.Dict):
-    """Any JSON object up to ``depth`` levels: texts without NUL, numbers a database can hold."""
+    """Any JSON object up to ``depth`` levels and ``most`` bytes: texts without NUL, numbers a database can hold.
+
+    It is bounded like an operation of a device: it is part of every list and every pull the record is in.
+    """
 
     default_error_messages = {"invalid": "must be an object"}
 
-    def __init__(self, *, depth: int = 10, **kwargs: Any) -> None:
+    def __init__(self, *, depth: int = 10, most: int = 64 * 1024, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._depth = depth
+        self._depth, self._most = depth, most
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[str, Any]:
         if not isinstance(value, Mapping):
@@ -275,6 +279,8 @@ class JsonObject(_Strict, ma.fields.Dict):
         fault = json_fault(value, self._depth)
         if fault:
             raise ma.ValidationError(fault)
+        if len(orjson.dumps(value)) > self._most:
+            raise ma.ValidationError(f"must be at most {self._most} bytes of JSON")
         return dict(value)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
@@ -26,6 +27,9 @@ DEFAULT_TOLERANCE_M = 500.0
 
 _GEOD = Geod(ellps="WGS84")
 _DEGREE_M = 111_000.0
+_HALF_WAY = 180.0
+"""An edge over more degrees of longitude is meant to go the other way round, over the 180th meridian; one over all 360
+runs along a pole."""
 _CODE = re.compile(r"[^\x00-\x1f\x7f]{1,60}\Z")
 _TEXT = re.compile(r"[^\x00-\x1f\x7f]{1,200}\Z")
 _GUESSES: dict[str, tuple[str, ...]] = {
@@ -301,6 +305,8 @@ def _ring(ring: Any) -> list[tuple[float, float]]:
         if fault and (lon, lat) != (0, 0):  # a border may well cross 0/0
             raise _Refused(fault)
         points.append((float(lon), float(lat)))
+    if any(_HALF_WAY < abs(there[0] - here[0]) < 2 * _HALF_WAY for here, there in pairwise(points)):
+        raise _Refused("a ring crosses the 180th meridian: cut the area there into two parts (RFC 7946, 3.1.9)")
     return points
 
 

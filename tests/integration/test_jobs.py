@@ -126,6 +126,13 @@ def test_malformed_content_is_named_field_by_field(app: Flask, members: dict[str
     assert any(error["field"].startswith(field) and error["reason"] for error in answer.json["errors"])
 
 
+@pytest.mark.parametrize("details", [{"photo": "x" * 64 * 1024}, {str(n): n for n in range(20_000)}])
+def test_details_are_bounded_as_every_list_and_pull_carries_them(app: Flask, details: dict[str, Any]) -> None:
+    answer = make_staff(app).post("/v1/jobs", json={**REPAIR, "details": details})
+    assert problem(answer) == (422, "invalid")
+    assert answer.json["errors"] == [{"field": "/details", "reason": "must be at most 65536 bytes of JSON"}]
+
+
 def test_unknown_customers_usage_points_and_crews_are_a_conflict(app: Flask) -> None:
     client = make_staff(app)
     assert problem(client.post("/v1/jobs", json={**REPAIR, "customer_id": "nobody"})) == (409, "conflict")

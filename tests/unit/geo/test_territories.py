@@ -86,6 +86,7 @@ class TestReading:
             (feature([[["111", 35.0], [111.1, 35.0], [111.1, 35.1], [111.0, 35.0]]]), "not a number"),
             (feature([[[111.0], [111.1, 35.0], [111.1, 35.1], [111.0, 35.0]]]), "position"),
             (feature([[111.0, 35.0], [111.1, 35.0]]), "position"),
+            (feature([[[179, 0], [-179, 0], [-179, 1], [179, 1], [179, 0]]]), "crosses the 180th meridian"),
             (feature("coordinates"), "nested lists"),
             (feature([SQUARE[0]], "MultiPolygon"), "position"),
             (feature([]), "empty"),
