@@ -67,7 +67,7 @@ def settle(settings: Settings, data_dir: Path) -> Settings:
 
 def keep_secret(data_dir: Path) -> str:
     """The secret key kept in ``data_dir``, made when there is none; only its owner may read it."""
-    data_dir.mkdir(parents=True, exist_ok=True)
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # what lies there tells of customers
     path = data_dir / "secret_key"
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -416,7 +416,7 @@ class Service:
 
 def _take(data_dir: Path) -> IO[str]:
     """Hold ``data_dir`` for this process; the lock goes with the process."""
-    data_dir.mkdir(parents=True, exist_ok=True)
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # what lies there tells of customers
     lock = (data_dir / "up.lock").open("a+")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

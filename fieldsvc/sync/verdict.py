@@ -347,6 +347,8 @@ def _outcome(
     elif customer is not None:
         context = {"customer_id": customer.id, "territory_id": customer.location.territory_id}
     text = decision.explanation.get("text") if decision else None
+    reason = reason or (decision.reason if decision else None)
+    rev = job.rev if job else customer.rev if customer else None
     return Outcome(
         op_id=row.op_id,
         device_id=row.device_id,
@@ -354,10 +356,10 @@ def _outcome(
         entity=row.entity,
         entity_id=row.entity_id,
         outcome=outcome or (decision.outcome if decision else "rejected"),
-        reason=reason or (decision.reason if decision else None),
+        reason=reason,
         errors=decision.errors if decision else (),
         conflicts=conflicts,
-        entity_rev=job.rev if job else customer.rev if customer else None,
+        entity_rev=None if reason == "not_assigned" else rev,  # nothing of what is not theirs
         review_id=review.id if review else None,
         note=text if isinstance(text, str) else None,
         decided_at=source.recorded_at,

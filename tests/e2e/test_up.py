@@ -31,6 +31,7 @@ def test_up_in_an_empty_folder_serves_and_ends_clean_on_ctrl_c(tmp_path: Path) -
         assert len(children) >= 5, "Redis, web server with its processes, two workers"
         assert (tmp_path / "var" / "fieldsvc.db").exists()
         assert stat.S_IMODE((tmp_path / "var" / "secret_key").stat().st_mode) == 0o600
+        assert stat.S_IMODE((tmp_path / "var").stat().st_mode) == 0o700
         assert run.end(signal.SIGINT) == 0
         assert run.lines[-1] == "ended"
         wait_for(lambda: not any(is_running(child) for child in children))

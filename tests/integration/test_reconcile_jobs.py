@@ -113,6 +113,7 @@ def test_what_is_not_on_record_or_not_this_crews_is_rejected(field: Field) -> No
         phone.op("customer.update", place.customer_id, entity="customer", set={"phone": "1"}),
     ]
     assert told(phone, *ops) == [("rejected", "unknown_entity")] * 4 + [("rejected", "not_assigned")] * 3
+    assert phone.told[ops[4]["op_id"]]["job_rev"] is None
     assert field.status(theirs) == "dispatched"
 
 
