@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import bindparam, select, text, tuple_
 
 from fieldsvc.base.db import at_end, db, dumps
-from fieldsvc.feed.models import SyncDoc, SyncFeed
+from fieldsvc.feed.models import SyncFeed
 
 Key = tuple[str, str]
 Doc = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
@@ -175,5 +175,3 @@ _DOC_UPSERT = text(
 _DOC_UPSERT_SQLITE = text(
     "INSERT INTO sync_doc (entity, entity_id, rev, body) VALUES (:entity, :entity_id, :rev, :body) " + _DOC_SET
 )
-
-__all__ = ["SyncDoc", "delete", "holders", "leave", "put", "refresh"]

@@ -58,12 +58,11 @@ def resolve(source: Source, review: Review, choice: str, note: str, *, reading: 
         raise Conflict("the review has been resolved already", "state-not-allowed", resolution=review.resolution)
     row = db.session.scalars(select(InboxOperation).where(InboxOperation.op_id == review.op_id).with_for_update()).one()
     job = change.lock(review.job_id) if review.job_id and review.entity == "job" else None
-    if review.outcome == "forced":
-        pass  # it is applied already
-    elif choice == "apply" and review.reason == verdict.GAVE_UP:
-        _try_again(source, review, row, job)
-    elif choice == "apply":
-        _apply(source, review, row, job, reading)
+    if choice == "apply" and review.outcome != "forced":  # what was forced is applied already
+        if review.reason == verdict.GAVE_UP:
+            _try_again(source, review, row, job)
+        else:
+            _apply(source, review, row, job, reading)
     _close(source, review, row, job, choice, note)
     if choice == "apply" and job is not None:
         _judge_dependants(source, job, note)
