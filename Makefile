@@ -1,8 +1,9 @@
 # Everything a newcomer needs. `make` alone explains.
 
-BIN    := .venv/bin
-READY  := .venv/.ready
-DB     ?= both
+BIN     := .venv/bin
+READY   := .venv/.ready
+CLIENTS := tests/interop/node_modules/.ready
+DB      ?= both
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo run test check fuzz bench format lock clean
@@ -35,13 +36,18 @@ $(READY): requirements-dev.lock pyproject.toml tools/find-python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+# Public sync clients of the tests; Node comes with the development requirements.
+$(CLIENTS): tests/interop/package-lock.json tests/interop/.npmrc | $(READY)
+	@cd tests/interop && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --silent
+	@touch $@
+
 demo: $(READY)
 	$(BIN)/fieldsvc demo $(if $(DATA),--data "$(DATA)") $(if $(EXIT),--exit)
 
 run: $(READY)
 	$(BIN)/fieldsvc up
 
-test: $(READY)
+test: $(READY) $(CLIENTS)
 	$(BIN)/python -m pytest --db $(DB) $(ARGS)
 
 check: $(READY)
@@ -67,4 +73,4 @@ lock: $(READY)
 	$(BIN)/python -m tools.lock
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist build
+	rm -rf .venv tests/interop/node_modules .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist build
