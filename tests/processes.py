@@ -56,8 +56,9 @@ class Up:
         }
         command = [sys.executable, "-m", "fieldsvc.cli", "up", *options]
         self.lines: list[str] = []
+        self.folder, self.env = folder, {**clean, "PYTHONUNBUFFERED": "1", **(env or {})}
         self.process = subprocess.Popen(
-            command, cwd=folder, env={**clean, "PYTHONUNBUFFERED": "1", **(env or {})},
+            command, cwd=folder, env=self.env,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
         self.reader = threading.Thread(target=self._read)
@@ -77,6 +78,17 @@ class Up:
         found = READY.search(self.output)
         assert found, self.output
         return found.group(1)
+
+    def fieldsvc(self, *words: str) -> str:
+        """The last word that the command ``fieldsvc`` prints, run beside this service on its data."""
+        command = [sys.executable, "-m", "fieldsvc.cli", *words]
+        done = subprocess.run(command, cwd=self.folder, env=self.env, capture_output=True, text=True, check=True)
+        return done.stdout.split()[-1]
+
+    def token(self, name: str = "boss") -> str:
+        """The token of a new admin for all territories."""
+        self.fieldsvc("users", "add", name, "--role", "admin", "--all-territories", "--generate")
+        return self.fieldsvc("users", "token", name)
 
     def end(self, sig: int = signal.SIGTERM) -> int:
         if self.process.poll() is None:
