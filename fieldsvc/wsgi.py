@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fieldsvc import logs
+from fieldsvc.api import stream
 from fieldsvc.app import create_app
 from fieldsvc.base import memory
 from fieldsvc.config import Settings
@@ -10,4 +11,5 @@ from fieldsvc.config import Settings
 _settings = Settings.from_env()
 logs.configure(_settings)
 app = create_app(_settings)
+stream.end_with_process(app)
 memory.settle()

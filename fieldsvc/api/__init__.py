@@ -33,6 +33,7 @@ ROOMS = (
     "reviews",
     "sync",
     "sync_copy",
+    "stream",
     "health",
 )
 """The modules of this package that have a blueprint ``blp``, in the order of the description."""
@@ -52,7 +53,7 @@ log = structlog.get_logger(__name__)
 
 def init_app(app: Flask) -> None:
     """Put the whole API on ``app``."""
-    from fieldsvc.api import limits
+    from fieldsvc.api import lanes, limits, stream
     from fieldsvc.api.frame import Api, IdConverter
 
     app.config.update(API_TITLE="fieldsvc", API_VERSION=__version__, OPENAPI_VERSION="3.1.0")
@@ -60,7 +61,9 @@ def init_app(app: Flask) -> None:
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.url_map.converters["id"] = IdConverter
     app.url_map.merge_slashes = False
+    lanes.init_app(app)
     limits.init_app(app, app.extensions["fieldsvc.settings"])
+    stream.init_app(app)
     app.before_request(_begin)
     app.after_request(_finish)
     api = Api(app, spec_kwargs={"info": {"description": _ABOUT}})
