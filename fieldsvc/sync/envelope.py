@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -17,8 +17,8 @@ import orjson
 from msgspec import Meta, Raw, Struct
 
 from fieldsvc.base.clock import parse_time
+from fieldsvc.sync.upcasters import KNOWN, SCHEMA_VERSION, upcast
 
-SCHEMA_VERSION = 1
 _MAX_INT = 2**53 - 1
 
 Ident = Annotated[str, Meta(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9._:-]+\Z")]
@@ -68,45 +68,6 @@ class Push(Struct, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Clock:
-    """The device's clock at the moment of a request, beside ours."""
-
-    now: datetime
-    offset: timedelta | None = None
-    mono_ms: int | None = None
-    boot_id: str | None = None
-
-    @property
-    def suspect(self) -> bool:
-        return self.offset is not None and abs(self.offset) > SUSPECT
-
-    def estimate(self, claimed: datetime, op: Operation) -> datetime:
-        """When the operation really happened: by the monotonic clock within one boot, else by the offset; never later
-        than now."""
-        if None not in (op.mono_ms, op.boot_id, self.mono_ms) and op.boot_id == self.boot_id:
-            guess = self.now - timedelta(milliseconds=max(0, (self.mono_ms or 0) - (op.mono_ms or 0)))
-        else:
-            try:
-                guess = claimed + (self.offset or timedelta(0))
-            except OverflowError:
-                guess = self.now
-        return min(guess, self.now)
-
-
-SUSPECT = timedelta(minutes=2)
-"""A device clock further off than this is marked ``clock_suspect`` (illustrative default)."""
-
-
-def device_clock(now: datetime, device_time: str | None, mono_ms: int | None, boot_id: str | None) -> Clock:
-    """Compare the device's clock with ours.
-
-    :raises ValueError: ``device_time`` is no RFC 3339 time with zone.
-    """
-    offset = None if device_time is None else now - parse_time(device_time)
-    return Clock(now, offset, mono_ms, boot_id)
-
-
-@dataclass(frozen=True, slots=True)
 class Read:
     """An operation after reading: ``op`` and times, or ``errors`` saying why it cannot be taken."""
 
@@ -121,6 +82,7 @@ class Read:
 
 
 _decode_push = msgspec.json.Decoder(Push).decode
+_decode_operation = msgspec.json.Decoder(Operation).decode
 _AT = re.compile(r"^(.*) - at `\$\.?(.*)`$", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
 
@@ -210,7 +172,7 @@ def read(raw: bytes, op_bytes: int) -> Read:
     if b"\\u0000" in raw and (where := _nul(value, "")) is not None:
         return _unreadable(raw, body, value, [{"field": where or "/", "reason": "contains the character NUL"}], sha256)
     try:
-        op = msgspec.convert(value, Operation)
+        op = msgspec.convert(upcast(value) if isinstance(value, dict) else value, Operation)
     except (msgspec.ValidationError, RecursionError) as error:
         return _unreadable(raw, body, value, [fault(error)], sha256)
     try:
@@ -220,10 +182,25 @@ def read(raw: bytes, op_bytes: int) -> Read:
     if op.op_id in op.depends_on:
         return _unreadable(raw, body, value, [{"field": "/depends_on", "reason": "names the operation itself"}], sha256)
     if op.schema_version != SCHEMA_VERSION:
-        reason = f"schema_version {op.schema_version} is not known; this service reads {SCHEMA_VERSION}"
+        known = ", ".join(map(str, KNOWN))
+        reason = f"schema_version {op.schema_version} is not known; this service reads {known}"
         errors = ({"field": "/schema_version", "reason": reason},)
         return Read(op.op_id, op.seq, body, sha256, reason="stale_schema", errors=errors)
     return Read(op.op_id, op.seq, body, sha256, op=op, claimed=claimed)
+
+
+def decode(body: str) -> Operation:
+    """The operation of a stored body that :func:`read` has taken, in today's form, whatever it was then.
+
+    :raises msgspec.ValidationError: it is not one that was taken.
+    """
+    try:
+        op = _decode_operation(body)
+    except msgspec.ValidationError:  # the form of the envelope has changed, too
+        op = None
+    if op is not None and op.schema_version == SCHEMA_VERSION:
+        return op
+    return msgspec.convert(upcast(msgspec.json.decode(body)), Operation)
 
 
 def _unreadable(raw: bytes, body: str, value: Any, errors: list[dict[str, str]], sha256: str | None = None) -> Read:

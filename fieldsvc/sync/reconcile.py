@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import msgspec
 import structlog
 from sqlalchemy import select, text, update
 from sqlalchemy.orm import selectinload
@@ -23,7 +22,7 @@ from fieldsvc.history.record import Source
 from fieldsvc.people.models import Device
 from fieldsvc.records.models import Customer
 from fieldsvc.sync import outcomes, receive, verdict
-from fieldsvc.sync.envelope import Operation as Sent
+from fieldsvc.sync.envelope import decode
 from fieldsvc.sync.models import WAITING, InboxOperation, Install
 from fieldsvc.work.models import Job
 
@@ -32,8 +31,6 @@ BACKOFF = (1, 2, 4, 8, 15)
 """Seconds to wait after the first, second, … failed attempt."""
 
 log = structlog.get_logger(__name__)
-
-_decode = msgspec.json.Decoder(Sent).decode
 
 
 @dataclass(frozen=True)
@@ -107,7 +104,7 @@ def _batch(install_id: str, now: datetime, limit: int) -> tuple[int, list[str]]:
     rows = _waiting(install_id, now, limit)
     if not rows:
         return 0, []
-    sent = {row.op_id: _decode(row.body) for row in rows}
+    sent = {row.op_id: decode(row.body) for row in rows}
     held = _hold_entities(rows)
     platform = db.session.scalar(select(Device.platform).where(Device.id == rows[0].device_id))
     name = f"device {platform or ''}".strip()
@@ -204,7 +201,7 @@ def _record_failure(install_id: str, now: datetime, attempts: int, error: str) -
         row.retry_at = now + timedelta(seconds=BACKOFF[min(row.attempts, len(BACKOFF)) - 1])
         return 0, []
     source = source_of(row, "device", now)
-    end = verdict.give_up(source, row, _decode(row.body), error)
+    end = verdict.give_up(source, row, decode(row.body), error)
     outcomes.tell(source, end)
     row.status, row.reason, row.decided_at, row.retry_at, row.outcome = end.outcome, end.reason, now, None, end.doc
     return 1, receive.release_dependants([row.op_id])

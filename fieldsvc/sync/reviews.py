@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import msgspec
 import structlog
 from sqlalchemy import select
 
@@ -22,7 +21,7 @@ from fieldsvc.history.record import Source, record
 from fieldsvc.kinds.base import Decision
 from fieldsvc.records import customers
 from fieldsvc.sync import outcomes, verdict
-from fieldsvc.sync.envelope import Operation as Sent
+from fieldsvc.sync.envelope import decode
 from fieldsvc.sync.models import InboxOperation, Review
 from fieldsvc.work import change
 from fieldsvc.work.models import Job
@@ -32,8 +31,6 @@ READINGS = ("wrap", "misread")
 _WAIVABLE = frozenset({"completed_after_cancel", "energy_mismatch", "seal_in_use"})
 
 log = structlog.get_logger(__name__)
-
-_decode = msgspec.json.Decoder(Sent).decode
 
 
 def lock(review_id: str) -> Review:
@@ -81,7 +78,7 @@ def _behalf(source: Source, row: InboxOperation) -> Source:
 
 
 def _apply(source: Source, review: Review, row: InboxOperation, job: Job | None, reading: str | None) -> None:
-    sent = _decode(row.body)
+    sent = decode(row.body)
     if review.entity == "customer" and review.customer_id is not None:
         customer = customers.lock(review.customer_id)
         end = verdict.edit_customer(_behalf(source, row), row, sent, customer, decided=True)
@@ -178,7 +175,7 @@ def _judge_dependants(source: Source, job: Job, note: str) -> None:
         .limit(50)
     ).all()
     for review, row in waiting:
-        sent = _decode(row.body)
+        sent = decode(row.body)
         decision: Decision = verdict.judge(row, sent, job, source.recorded_at)
         if decision.outcome == "applied":
             verdict.carry_out(_behalf(source, row), row, sent, job, decision, decided=True)
