@@ -35,8 +35,31 @@ class Noted:
     pushed: bool = False
 
 
+class Holder:
+    """What a device holds offline, as far as a crew at work looks things up in it."""
+
+    docs: dict[tuple[str, str], Doc]
+
+    def around(self, job: Doc, entity: str) -> list[Doc]:
+        """The documents of ``entity`` at the usage point of a job."""
+        return [
+            doc
+            for (kind, _), doc in self.docs.items()
+            if kind == entity and job["usage_point_id"] and doc["usage_point_id"] == job["usage_point_id"]
+        ]
+
+    def meter_of(self, job: Doc) -> Doc | None:
+        """The meter on record at a job's usage point."""
+        found = self.around(job, "meter")
+        return found[0] if found else None
+
+    def new_meter(self) -> Doc:
+        """The next new meter out of the van."""
+        raise NotImplementedError
+
+
 @dataclass(eq=False)
-class Device:
+class Device(Holder):
     """One device of ``crew`` at the service ``url``; its clock is ``skew`` ahead of the right time."""
 
     url: str
@@ -100,18 +123,8 @@ class Device:
         held.sort(key=lambda doc: (doc["planned_order"] or 0, doc["number"]))
         return [doc for doc in held if not kinds or doc["kind"] in kinds]
 
-    def around(self, job: Doc, entity: str) -> list[Doc]:
-        """The documents of ``entity`` at the usage point of a job."""
-        return [
-            doc
-            for (kind, _), doc in self.docs.items()
-            if kind == entity and job["usage_point_id"] and doc["usage_point_id"] == job["usage_point_id"]
-        ]
-
-    def meter_of(self, job: Doc) -> Doc | None:
-        """The meter on record at a job's usage point."""
-        found = self.around(job, "meter")
-        return found[0] if found else None
+    def new_meter(self) -> Doc:
+        return self.crew.van.pop(0)
 
     def write(
         self, kind: str, entity: str, about: Doc, at: datetime, content: Doc, expect: Sequence[str] = ("applied",)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
-from fieldsvc.demo.device import Device, Doc
+from fieldsvc.demo.device import Device, Doc, Holder
 
 _CAUSES = (
     # major, minor, fault place, ownership, work done, part
@@ -49,7 +49,7 @@ class Visit:
     extras: tuple[Act, ...] = ()
 
 
-def acts(device: Device, visit: Visit) -> list[Act]:
+def acts(device: Holder, visit: Visit) -> list[Act]:
     """Everything the crew notes at one job, in order."""
     found = list(_steps(device, visit))
     if visit.ending == "returned":
@@ -75,7 +75,7 @@ def _lost(act: Act) -> Act:
     return replace(act, expect=ends)
 
 
-def _steps(device: Device, visit: Visit) -> Iterator[Act]:
+def _steps(device: Holder, visit: Visit) -> Iterator[Act]:
     position = visit.job.get("position")
     yield Act("job.accept", {"payload": {}})
     if visit.number % 4:
@@ -88,11 +88,11 @@ def _steps(device: Device, visit: Visit) -> Iterator[Act]:
         yield Act("job.resume", {"payload": {}})
 
 
-def _checklist(device: Device, job: Doc) -> Doc | None:
+def _checklist(device: Holder, job: Doc) -> Doc | None:
     return device.docs.get(("checklist", f"{job['checklist']}@{job['checklist_version']}"))
 
 
-def _briefing(device: Device, job: Doc) -> Doc:
+def _briefing(device: Holder, job: Doc) -> Doc:
     """The safety briefing: every item of the first stage, confirmed before work begins."""
     checklist = _checklist(device, job)
     if not checklist:
@@ -102,7 +102,7 @@ def _briefing(device: Device, job: Doc) -> Doc:
     return {"briefing": {**version, "confirmed": confirmed}}
 
 
-def repaired(device: Device, visit: Visit) -> Iterator[Act]:
+def repaired(device: Holder, visit: Visit) -> Iterator[Act]:
     major, minor, place, ownership, work, part = _CAUSES[visit.number % len(_CAUSES)]
     if visit.number % 10 == 3:
         defect = {"description": "Cross-arm rusted, to be replaced", "grade_scheme": "grid", "grade": "general"}
@@ -135,10 +135,10 @@ def _read(meter: Doc, number: int) -> dict[str, str]:
     return {name: format(value, "f") for name, value in moved.items()}
 
 
-def _exchanged(device: Device, visit: Visit) -> Iterator[Act]:
+def _exchanged(device: Holder, visit: Visit) -> Iterator[Act]:
     meter = device.meter_of(visit.job)
     assert meter is not None, "a meter change without a meter on record"
-    new = device.crew.van.pop(0)
+    new = device.new_meter()
     final = _read(meter, visit.number)
     wrong = visit.ending == "wrong_meter"
     old_no = f"{meter['asset_no'][:2]}999{visit.number:06}" if wrong else meter["asset_no"]
@@ -164,7 +164,7 @@ def _exchanged(device: Device, visit: Visit) -> Iterator[Act]:
     yield Act("job.complete", done, parked if wrong else ("applied",))
 
 
-def _inspected(device: Device, visit: Visit) -> Iterator[Act]:
+def _inspected(device: Holder, visit: Visit) -> Iterator[Act]:
     """The checklist stage by stage; at every third place something fails and becomes a defect."""
     checklist = _checklist(device, visit.job)
     assert checklist is not None, "an inspection without its checklist"
@@ -183,7 +183,7 @@ def _found(item: Doc, bad: str | None) -> Doc:
     return {"code": bad, "result": "fail", "note": f"Not in order: {item['title']}"}
 
 
-_WORK: dict[str, Callable[[Device, Visit], Iterator[Act]]] = {
+_WORK: dict[str, Callable[[Holder, Visit], Iterator[Act]]] = {
     "repair": repaired,
     "meter_change": _exchanged,
     "safety_inspection": _inspected,

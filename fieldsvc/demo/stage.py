@@ -84,7 +84,7 @@ def starting(scenario: Scenario, now: datetime) -> Scenario:
 def set_up(url: str, settings: Settings, scenario: Scenario, story: Story) -> tuple[str, dict[str, Client], list[Crew]]:
     """Fill an empty service; answers the password of the accounts, the office's clients, and the crews."""
     password = secrets.token_urlsafe(12)
-    office = _accounts(url, settings, password, story)
+    office = accounts(url, settings, password, story)
     with story.step("Territories", "POST /v1/territories/import") as step:
         report = office["admin"].post("/v1/territories/import", scenario.territories_geojson)
         step.tell(f"{report['created']} territories, {report['repaired']} repaired, {report['refused']} refused")
@@ -92,7 +92,7 @@ def set_up(url: str, settings: Settings, scenario: Scenario, story: Story) -> tu
         with story.step(f"{what.capitalize()} from a file", f"fieldsvc import {what} {what}.csv") as step:
             path = settings.data_dir / f"{what}.csv"
             path.write_text(text, encoding="utf-8")
-            step.tell(f"{what}: {_imported(settings, what, path)}")
+            step.tell(f"{what}: {imported(settings, what, path)}")
     with story.step("New meters into stock", "POST /v1/meters", len(scenario.new_meters)) as step:
         for meter in scenario.new_meters:
             office["admin"].post("/v1/meters", {"asset_no": meter["asset_no"], "digits": meter["digits"]})
@@ -102,10 +102,10 @@ def set_up(url: str, settings: Settings, scenario: Scenario, story: Story) -> tu
     return password, office, _crews(office["admin"], scenario, story)
 
 
-def _accounts(url: str, settings: Settings, password: str, story: Story) -> dict[str, Client]:
+def accounts(url: str, settings: Settings, password: str, story: Story) -> dict[str, Client]:
     """The first account by the command line, the others by the API; each with a token of its own."""
     with story.step("Accounts", "fieldsvc users add · POST /v1/users · POST /v1/tokens") as step:
-        _fieldsvc(
+        fieldsvc_command(
             settings,
             ["users", "add", "admin", "--role", "admin", "--all-territories", "--password-stdin"],
             password + "\n",
@@ -123,7 +123,7 @@ def _accounts(url: str, settings: Settings, password: str, story: Story) -> dict
     return office
 
 
-def _fieldsvc(settings: Settings, arguments: list[str], text: str = "") -> str:
+def fieldsvc_command(settings: Settings, arguments: list[str], text: str = "") -> str:
     """Run the command line with the service's own settings; answers what it printed.
 
     :raises SetupError: it did not end well.
@@ -142,9 +142,9 @@ def _fieldsvc(settings: Settings, arguments: list[str], text: str = "") -> str:
     return done.stdout
 
 
-def _imported(settings: Settings, what: str, path: Path) -> str:
+def imported(settings: Settings, what: str, path: Path) -> str:
     """What the import says it did, without its timing."""
-    said = _fieldsvc(settings, ["import", what, str(path)])
+    said = fieldsvc_command(settings, ["import", what, str(path)])
     found = re.search(r"(\d+) created.*?(\d+) refused", said)
     if not found:
         raise SetupError(f"`fieldsvc import {what}` said nothing of what it did:\n{said}")
