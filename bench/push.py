@@ -191,7 +191,7 @@ def _cpu_now(run: Running) -> dict[str, float]:
     workers = [f"worker-{number}" for number in range(1, run.workers + 1)]
     parts = {"web": ["web"], "workers": workers, "redis": ["redis"]}
     used = {part: sum(load.cpu_seconds(run.service.pid(name)) for name in names) for part, names in parts.items()}
-    postgres = run.postgres.process
+    postgres = run.postgres.own.process if run.postgres.own else None
     return used | {"postgresql": load.cpu_seconds(postgres.pid) if postgres else 0.0}
 
 
