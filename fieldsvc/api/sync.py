@@ -22,8 +22,10 @@ from fieldsvc.base.errors import FieldsvcError, Invalid
 from fieldsvc.config import Settings
 from fieldsvc.feed import pull as feed
 from fieldsvc.people import devices
+from fieldsvc.sync import hello as told
 from fieldsvc.sync import outcomes, receive
-from fieldsvc.sync.envelope import Clock, Push, device_clock, fault, read_push
+from fieldsvc.sync.clocks import Clock, device_clock
+from fieldsvc.sync.envelope import Push, fault, read_push
 
 blp = Blueprint("sync", __name__, url_prefix="/sync/v1", description="What crews' devices call")
 
@@ -109,8 +111,8 @@ def hello(body: dict[str, Any]) -> dict[str, Any]:
     """Say that the line is back: compare clocks, learn what to send again"""
     now, settings = utc_now(), current_settings()
     with transaction():
-        offset = int((now - body["device_time"]).total_seconds() * 1000)
-        devices.seen(g.actor.device_id, now, offset, body.get("pending"), body.get("app_version"))
+        clock = Clock(now, now - body["device_time"], body.get("mono_ms"), body.get("boot_id"))
+        told.note(g.actor.device_id, clock, body.get("pending"), body.get("app_version"))
         return {
             "server_time": now,
             "epoch": feed.epoch(),

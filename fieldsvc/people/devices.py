@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 
 from sqlalchemy import select, update
 
+from fieldsvc import rules
 from fieldsvc.base.clock import format_time, new_id
 from fieldsvc.base.db import db
 from fieldsvc.base.errors import Conflict, FieldsvcError, NotFound
@@ -21,7 +22,18 @@ from fieldsvc.people import crews
 from fieldsvc.people.actors import Actor, device_actor, token_hash
 from fieldsvc.people.models import Crew, Device, EnrolmentCode
 
-__all__ = ["crew_at", "device_actor", "enrol", "enrolment_uri", "get", "new_code", "revoke", "seen"]
+__all__ = [
+    "crew_at",
+    "device_actor",
+    "enrol",
+    "enrolment_uri",
+    "get",
+    "new_code",
+    "revoke",
+    "runs",
+    "seen",
+    "upgrade",
+]
 
 # No 0/O, 1/I/L: the code is read out over the telephone and typed with gloves.
 _ALPHABET = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
@@ -105,6 +117,7 @@ def enrol(
     device.crew_id = crew.id
     device.platform = platform
     device.app_version = app_version
+    device.schema_version = None
     device.token_hash = token_hash(token)
     device.enrolled_at = now
     device.revoked_at = None
@@ -151,13 +164,39 @@ def get(actor: Actor, device_id: str, *, lock: bool = False) -> Device:
 
 
 def seen(
-    device_id: str | None, now: datetime, clock_offset_ms: int, pending: int | None, app_version: str | None
+    device_id: str,
+    now: datetime,
+    clock_offset_ms: int,
+    pending: int | None,
+    app_version: str | None,
+    **clock_before: object,
 ) -> None:
-    """Note that a device has called: how far its clock is off, what it still holds, what it runs."""
-    facts: dict[str, object] = {"last_seen_at": now, "clock_offset_ms": clock_offset_ms, "pending": pending}
+    """Note that a device has called: how far its clock is off (and was, before it changed), what it still holds, what
+    it runs. What it does not say this time stays as it was.
+    """
+    facts: dict[str, object] = {"last_seen_at": now, "clock_offset_ms": clock_offset_ms, **clock_before}
+    if pending is not None:
+        facts |= {"pending": pending, "pending_at": now}
     if app_version:
         facts["app_version"] = app_version
     db.session.execute(update(Device).where(Device.id == device_id).values(facts))
+
+
+def runs(device_id: str | None, app_version: str) -> None:
+    """Note which version of the app a device runs now."""
+    db.session.execute(update(Device).where(Device.id == device_id).values(app_version=app_version))
+
+
+def upgrade(platform: str | None, app_version: str | None, schema_version: int | None, now: datetime) -> str:
+    """``ok``; ``soft_eol``: update soon; ``hard_eol``: nothing is told any more until it is updated (rule pack apps).
+
+    What is not known counts as today's.
+    """
+    book, on = rules.load(), now.date()
+    kind = (platform or "").split(" ")[0].lower() or "*"
+    schema = None if schema_version is None else str(schema_version)
+    found = {book.end_of_life("app", app_version, kind, on), book.end_of_life("schema", schema, kind, on)}
+    return next(level for level in ("hard_eol", "soft_eol", "ok") if level in found)
 
 
 def revoke(actor: Actor, now: datetime, device: Device, reason: str | None = None) -> Device:

@@ -105,7 +105,10 @@ class Shift(Base):
 
 
 class Device(Base):
-    """One enrolled handheld. ``clock_offset_ms`` is server time minus device time, as last measured."""
+    """One enrolled handheld. ``clock_offset_ms`` is server time minus device time, as the last hello told it;
+    ``clock_former_ms`` what it was before it changed, ``clock_former_at`` when it was last that. ``pending`` is how
+    many operations it said, at ``pending_at``, that it still held.
+    """
 
     __tablename__ = "device"
 
@@ -114,12 +117,16 @@ class Device(Base):
     install_id: Mapped[str] = mapped_column(String(80), unique=True)
     platform: Mapped[str | None] = mapped_column(String(80))
     app_version: Mapped[str | None] = mapped_column(String(40))
+    schema_version: Mapped[int | None]
     token_hash: Mapped[str] = mapped_column(String(64), unique=True)
     enrolled_at: Mapped[datetime]
     last_seen_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
     clock_offset_ms: Mapped[int | None] = mapped_column(BigInteger)
+    clock_former_ms: Mapped[int | None] = mapped_column(BigInteger)
+    clock_former_at: Mapped[datetime | None]
     pending: Mapped[int | None] = mapped_column(Integer)
+    pending_at: Mapped[datetime | None]
 
 
 class EnrolmentCode(Base):

@@ -16,7 +16,8 @@ HELD = text("status = 'held'")
 
 
 class Install(Base):
-    """One installation of the app: ``next_seq`` is the first sequence number not stored yet.
+    """One installation of the app: ``next_seq`` is the first sequence number not stored yet, ``last_seq`` the highest
+    that is stored, ``last_at`` when that operation was done, as far as known.
 
     Its row is locked by whoever stores or decides operations of this install, so that both happen one at a time.
     """
@@ -26,6 +27,19 @@ class Install(Base):
     install_id: Mapped[str] = mapped_column(String(80), primary_key=True)
     device_id: Mapped[str] = mapped_column(ForeignKey("device.id"))
     next_seq: Mapped[int] = mapped_column(BigInteger, default=1)
+    last_seq: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    last_at: Mapped[datetime | None]
+
+
+class DeviceBoot(Base):
+    """Where the monotonic clock of one boot of a device stood when it last said hello."""
+
+    __tablename__ = "device_boot"
+
+    device_id: Mapped[str] = mapped_column(ForeignKey("device.id"), primary_key=True)
+    boot_id: Mapped[str] = mapped_column(String(80), primary_key=True)
+    mono_ms: Mapped[int] = mapped_column(BigInteger)
+    seen_at: Mapped[datetime]
 
 
 class InboxOperation(Base):
@@ -77,7 +91,10 @@ class OperationDependency(Base):
 
 
 class Review(Base):
-    """Something a person has to decide: an operation that was parked, or applied with a conflict."""
+    """Something a person has to decide: an operation that was parked, forced, or applied with a conflict.
+
+    ``policy_version`` names the edition of the merge policies it was judged by.
+    """
 
     __tablename__ = "review"
     __table_args__ = (Index("ix_review_state_created_at", "state", "created_at"),)
@@ -98,6 +115,7 @@ class Review(Base):
     conflicts: Mapped[list[Any]] = mapped_column(default=list)
     explanation: Mapped[dict[str, Any]] = mapped_column(default=dict)
     proposed: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    policy_version: Mapped[str | None] = mapped_column(String(40))
     state: Mapped[str] = mapped_column(String(10), default="open")
     created_at: Mapped[datetime]
     resolved_at: Mapped[datetime | None]

@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import bindparam, delete, exists, insert, select, text, union_all, update
+from sqlalchemy import Table, bindparam, delete, exists, insert, select, text, union_all, update
 
 from fieldsvc.base.db import among, db, dumps
 from fieldsvc.base.errors import FieldsvcError, Invalid
 from fieldsvc.config import Settings
 from fieldsvc.history.record import Source
 from fieldsvc.people.models import Device
-from fieldsvc.sync import outcomes
-from fieldsvc.sync.envelope import Clock, Push, Read, read
+from fieldsvc.sync import hello, outcomes
+from fieldsvc.sync.clocks import Clock, Seen, Told, estimates, suspect
+from fieldsvc.sync.envelope import Push, Read, read
 from fieldsvc.sync.models import HELD, InboxOperation, Install, OperationDependency
 
 TERMINAL = frozenset(
@@ -63,10 +64,9 @@ def push(sender: Sender, message: Push, clock: Clock, settings: Settings, source
         )
     if message.install_id != sender.install_id:
         raise Invalid.field("/install_id", "is not the install this token was given to")
-    if clock.offset is None:
-        clock = replace(clock, offset=_last_offset(sender))
     reads = [read(bytes(raw), settings.op_bytes) for raw in message.ops]
-    missing = _lock_install(sender)
+    install = _lock_install(sender)
+    missing = install.next_seq
     known, standing, ahead = _look(sender.install_id, missing, {item.op_id for item in reads})
     fresh: dict[str, Read] = {}
     for item in reads:
@@ -74,9 +74,12 @@ def push(sender: Sender, message: Push, clock: Clock, settings: Settings, source
             fresh.setdefault(item.op_id, item)
     reached = _reached(missing, ahead | {item.seq for item in fresh.values() if item.seq is not None})
     placed = _place(sender.install_id, reached, standing, list(fresh.values()))
-    if reached != missing:
-        db.session.execute(_REACHED, {"install": sender.install_id, "reached": reached})
-    stored = _insert(_shared(sender, clock), [_row(sender, item, clock, placed[item.op_id]) for item in fresh.values()])
+    happened = _estimates(sender, clock, install, list(fresh.values()))
+    _note_place(sender, install, reached, fresh, happened)
+    stored = _insert(
+        _shared(sender, clock),
+        [_row(sender, item, clock, placed[item.op_id], happened.get(item.op_id)) for item in fresh.values()],
+    )
     ended = [item for item in fresh.values() if item.op is None and item.op_id in stored]
     for item in ended:
         outcomes.tell(replace(source, op_id=item.op_id), _envelope_rejection(sender, item, clock.now))
@@ -93,10 +96,9 @@ def push(sender: Sender, message: Push, clock: Clock, settings: Settings, source
 
 # Statements of every push: made once, and on tables, which costs a third of asking for mapped attributes.
 _operation = InboxOperation.__table__.c
-_install = Install.__table__.c
+_installs = cast(Table, Install.__table__)
+_install = _installs.c
 _waits_for = OperationDependency.__table__.c
-
-_REACHED = text("UPDATE install SET next_seq = :reached WHERE install_id = :install")
 
 
 def _look(install_id: str, missing: int, op_ids: set[str]) -> tuple[dict[str, Any], list[_Standing], set[int]]:
@@ -142,28 +144,81 @@ def _reached(missing: int, seqs: set[int]) -> int:
     return missing
 
 
-def _last_offset(sender: Sender) -> timedelta | None:
-    """How far the device's clock was off when it last said so."""
-    offset_ms = db.session.scalar(select(Device.clock_offset_ms).where(Device.id == sender.device_id))
-    return None if offset_ms is None else timedelta(milliseconds=offset_ms)
-
-
-def _lock_install(sender: Sender) -> int:
-    """The first sequence number the install has not stored; its row, made on its first push, is held until the
-    transaction ends.
+def _lock_install(sender: Sender) -> Any:
+    """The install's place in the order, and what is known of its device's clock; its row, made on its first push, is
+    held until the transaction ends.
     """
-    this = {"install": sender.install_id}
-    found: int | None = db.session.scalar(_LOCK, this)
+    this = {"install": sender.install_id, "device": sender.device_id}
+    found = db.session.execute(_LOCK, this).first()
     if found is None:
-        db.session.execute(_FIRST, this | {"device": sender.device_id})
-        found = db.session.scalars(_LOCK, this).one()
+        db.session.execute(_FIRST, this)
+        found = db.session.execute(_LOCK, this).one()
     return found
 
 
-_LOCK = select(_install.next_seq).where(_install.install_id == bindparam("install")).with_for_update()
+_device = Device.__table__.c
+_LOCK = (
+    select(
+        _install.next_seq,
+        _install.last_seq,
+        _install.last_at,
+        _device.clock_offset_ms,
+        _device.last_seen_at,
+        _device.clock_former_ms,
+        _device.clock_former_at,
+    )
+    .select_from(_installs.join(Device.__table__, _device.id == bindparam("device")))
+    .where(_install.install_id == bindparam("install"))
+    .with_for_update(of=_installs)
+)
 _FIRST = text(
     "INSERT INTO install (install_id, device_id, next_seq) VALUES (:install, :device, 1) "
     "ON CONFLICT (install_id) DO NOTHING"
+)
+
+
+def _estimates(sender: Sender, clock: Clock, install: Any, items: Sequence[Read]) -> dict[str, datetime]:
+    """When each readable operation really happened, by id (see ``clocks``)."""
+    told = {
+        item.op_id: Told(item.op.seq, item.claimed, item.op.mono_ms, item.op.boot_id)
+        for item in items
+        if item.op is not None and item.claimed is not None
+    }
+    others = {one.boot_id for one in told.values()} - {clock.boot_id, None}
+    seen = Seen(
+        _duration(install.clock_offset_ms),
+        install.last_seen_at,
+        _duration(install.clock_former_ms),
+        install.clock_former_at,
+        hello.boots(sender.device_id, [boot for boot in others if boot]) if others else {},
+        install.last_seq,
+        install.last_at,
+    )
+    return dict(zip(told, estimates(clock, seen, list(told.values())), strict=True))
+
+
+def _duration(milliseconds: int | None) -> timedelta | None:
+    return None if milliseconds is None else timedelta(milliseconds=milliseconds)
+
+
+def _note_place(
+    sender: Sender, install: Any, reached: int, fresh: Mapping[str, Read], happened: Mapping[str, datetime]
+) -> None:
+    """Keep how far the install has come: what is stored without a gap, and the last of all with its time."""
+    last_seq, last_at = install.last_seq, install.last_at
+    for op_id, at in happened.items():
+        seq = fresh[op_id].seq
+        if seq is not None and seq > last_seq:
+            last_seq, last_at = seq, at
+    if (reached, last_seq) != (install.next_seq, install.last_seq):
+        place = {"install": sender.install_id, "reached": reached, "last": last_seq, "at": last_at}
+        db.session.execute(_REACHED, place)
+
+
+_REACHED = (
+    update(_installs)
+    .where(_install.install_id == bindparam("install"))
+    .values(next_seq=bindparam("reached"), last_seq=bindparam("last"), last_at=bindparam("at"))
 )
 
 
@@ -332,11 +387,10 @@ def _shared(sender: Sender, clock: Clock) -> dict[str, Any]:
         "crew_id": sender.crew_id,
         "install_id": sender.install_id,
         "received_at": clock.now,
-        "clock_suspect": clock.suspect,
     }
 
 
-def _row(sender: Sender, item: Read, clock: Clock, place: Place) -> dict[str, Any]:
+def _row(sender: Sender, item: Read, clock: Clock, place: Place, happened: datetime | None) -> dict[str, Any]:
     op = item.op
     row = {
         "op_id": item.op_id,
@@ -348,7 +402,8 @@ def _row(sender: Sender, item: Read, clock: Clock, place: Place) -> dict[str, An
         "body_sha256": item.sha256,
         "depends_on": op.depends_on or None if op else None,
         "occurred_at_device": op.occurred_at if op else None,
-        "estimated_at": clock.estimate(item.claimed, op) if op and item.claimed else clock.now,
+        "estimated_at": happened or clock.now,
+        "clock_suspect": happened is not None and item.claimed is not None and suspect(item.claimed, happened),
         "status": place.status,
         "reason": place.reason,
         "attempts": 0,
@@ -397,6 +452,7 @@ _COLUMNS = {
     "depends_on": "jsonb",
     "occurred_at_device": "text",
     "estimated_at": "timestamptz",
+    "clock_suspect": "boolean",
     "status": "text",
     "reason": "text",
     "attempts": "integer",
@@ -408,9 +464,8 @@ _TYPED = ", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
 # Two parameters carry all rows: the bodies as they came, in psycopg's binary form (%b), and all else as JSON. So it is
 # one statement, and RETURNING says per row whether it was new.
 _INSERT_ALL = (
-    f"INSERT INTO operation (device_id, crew_id, install_id, received_at, clock_suspect, body, {_NAMES}) "
-    "SELECT %(device_id)s, %(crew_id)s, %(install_id)s, %(received_at)s::timestamptz, %(clock_suspect)s::boolean, "
-    f"body, {_NAMES} "
+    f"INSERT INTO operation (device_id, crew_id, install_id, received_at, body, {_NAMES}) "
+    "SELECT %(device_id)s, %(crew_id)s, %(install_id)s, %(received_at)s::timestamptz, body, {_NAMES} "
     f"FROM ROWS FROM (unnest(%(bodies)b::text[]), jsonb_to_recordset(%(rows)s::jsonb) AS ({_TYPED})) "
     f"AS r(body, {_NAMES}) "
     "ON CONFLICT (op_id) DO NOTHING RETURNING op_id"
