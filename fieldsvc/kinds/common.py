@@ -145,6 +145,13 @@ class CustomerUpdate(msgspec.Struct):
     was: JobSeen = msgspec.field(default_factory=JobSeen)
 
 
+EDITABLE: dict[str, frozenset[str]] = {
+    "job": frozenset(JobFields.__struct_fields__),
+    "customer": frozenset(CustomerFields.__struct_fields__),
+}
+"""Entity -> the fields of it that a crew may edit."""
+
+
 class DefectReport(msgspec.Struct):
     """Something unsafe seen on site, whatever the job was about."""
 
@@ -336,7 +343,8 @@ def edit(op: Operation, fields: msgspec.Struct, entity: str) -> Decision:
     known: dict[str, Any] = msgspec.to_builtins(fields)
     ignored = sorted(name[:100] for name in set(op.set or {}) - set(known))[:50]
     if not known:
-        return rejected("bad_payload", errors=(fault("/set", "names no field that a crew may edit"),))
+        refused = [fault(f"/set/{name}", "is not a field that a crew may edit") for name in ignored]
+        return rejected("bad_payload", errors=tuple(refused) or (fault("/set", "names no field"),))
     was = {name: value for name, value in (op.was or {}).items() if name in known}
     return applied(MergeFields(entity, was, known), explanation={"ignored": ignored} if ignored else {})
 
