@@ -123,3 +123,108 @@ class Review(Base):
     resolution: Mapped[str | None] = mapped_column(String(20))
     resolution_note: Mapped[str | None] = mapped_column(String(2000))
     rev: Mapped[int] = mapped_column(default=1)
+
+
+class WatermelonPull(Base):
+    """What an answer to a WatermelonDB client told: its ``timestamp``, and the checkpoint of the feed behind it.
+
+    ``again``: ``[entity, id]`` of records the next answer tells once more, although they have not changed.
+    """
+
+    __tablename__ = "watermelon_pull"
+
+    device_id: Mapped[str] = mapped_column(ForeignKey("device.id"), primary_key=True)
+    stamp: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    checkpoint: Mapped[dict[str, Any]]
+    again: Mapped[list[Any]] = mapped_column(default=list)
+
+
+class Attachment(Base):
+    """A file one operation names. ``id`` is ours, ``attachment_id`` the device's word for it.
+
+    ``state``: expected, verified, empty, wrong_hash, wrong_size or unreadable; ``fault`` says more. ``in_effect``: its
+    operation has been applied, so it counts for the job.
+    """
+
+    __tablename__ = "attachment"
+    __table_args__ = (
+        Index("ix_attachment_device_id_attachment_id", "device_id", "attachment_id"),
+        Index("ix_attachment_job_id_id", "job_id", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    op_id: Mapped[str] = mapped_column(ForeignKey("operation.op_id"), index=True)
+    attachment_id: Mapped[str] = mapped_column(String(80))
+    device_id: Mapped[str] = mapped_column(ForeignKey("device.id"))
+    crew_id: Mapped[str] = mapped_column(String(36))
+    job_id: Mapped[str | None] = mapped_column(String(80))
+    sha256: Mapped[str] = mapped_column(String(64), index=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    type: Mapped[str] = mapped_column(String(100))
+    required: Mapped[bool]
+    state: Mapped[str] = mapped_column(String(12))
+    fault: Mapped[str | None] = mapped_column(String(200))
+    in_effect: Mapped[bool] = mapped_column(default=False)
+    named_at: Mapped[datetime]
+    verified_at: Mapped[datetime | None]
+    rev: Mapped[int] = mapped_column(default=1)
+
+
+class EvidenceFile(Base):
+    """A file that has come whole, once, whoever names it. ``type``, size of the picture and what it says of when and
+    where it was taken are known for pictures only; ``fault``: why it cannot be read as the picture it begins as.
+    """
+
+    __tablename__ = "evidence_file"
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    filename: Mapped[str | None] = mapped_column(String(200))
+    type: Mapped[str | None] = mapped_column(String(20))
+    fault: Mapped[str | None] = mapped_column(String(200))
+    width: Mapped[int | None]
+    height: Mapped[int | None]
+    taken_text: Mapped[str | None] = mapped_column(String(80))
+    taken_at: Mapped[datetime | None]
+    lon: Mapped[float | None]
+    lat: Mapped[float | None]
+    thumbnail: Mapped[bool] = mapped_column(default=False)
+    device_id: Mapped[str] = mapped_column(ForeignKey("device.id"))
+    stored_at: Mapped[datetime]
+
+
+class Upload(Base):
+    """A file on its way (a tus resource). ``received`` bytes of ``length`` are here.
+
+    ``state``: open; arrived, to be looked at; stored, empty or wrong_hash, as it was found to be; expired.
+    """
+
+    __tablename__ = "upload"
+    __table_args__ = (
+        Index("ix_upload_device_id_attachment_id", "device_id", "attachment_id"),
+        Index("ix_upload_state_expires_at", "state", "expires_at"),
+    )
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    device_id: Mapped[str] = mapped_column(ForeignKey("device.id"))
+    attachment_id: Mapped[str] = mapped_column(String(80))
+    sha256: Mapped[str] = mapped_column(String(64))
+    filename: Mapped[str | None] = mapped_column(String(200))
+    filetype: Mapped[str | None] = mapped_column(String(100))
+    length: Mapped[int] = mapped_column(BigInteger)
+    received: Mapped[int] = mapped_column(BigInteger, default=0)
+    state: Mapped[str] = mapped_column(String(12))
+    looks: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+
+
+class UploadPart(Base):
+    """Bytes of an upload from ``start`` on, stored as one object."""
+
+    __tablename__ = "upload_part"
+
+    upload_id: Mapped[str] = mapped_column(ForeignKey("upload.id"), primary_key=True)
+    start: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    size: Mapped[int]
+    path: Mapped[str] = mapped_column(String(120))

@@ -55,7 +55,8 @@ class Job(Base):
 
     ``details`` is what the kind needs to know before, ``result`` what the crew found. ``field_revs`` says per field at
     which revision and by whom it was last changed; ``assignment_rev`` grows with every change of crew. ``attention``
-    lists what a dispatcher has to decide: ``{"op_id", "op_kind", "reason", "crew_id", "review_id"}`` each.
+    lists what a dispatcher has to decide: ``{"op_id", "op_kind", "reason", "crew_id", "review_id"}`` each. ``evidence``
+    is what has come of the files that applied work requires; None: it requires none.
     """
 
     __tablename__ = "job"
@@ -104,6 +105,7 @@ class Job(Base):
     result: Mapped[dict[str, Any] | None]
     completed_at: Mapped[datetime | None]
     attention: Mapped[list[Any]] = mapped_column(default=list)
+    evidence: Mapped[dict[str, Any] | None]
     rev: Mapped[int] = mapped_column(default=1)
     field_revs: Mapped[dict[str, Any]] = mapped_column(default=dict)
     created_at: Mapped[datetime]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import postgresql
 
 revision = "0002"
 down_revision = "0001"
@@ -26,6 +27,100 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["device_id"], ["device.id"], name=op.f("fk_device_boot_device_id_device")),
         sa.PrimaryKeyConstraint("device_id", "boot_id", name=op.f("pk_device_boot")),
     )
+    op.create_table(
+        "evidence_file",
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("filename", sa.String(length=200), nullable=True),
+        sa.Column("type", sa.String(length=20), nullable=True),
+        sa.Column("fault", sa.String(length=200), nullable=True),
+        sa.Column("width", sa.Integer(), nullable=True),
+        sa.Column("height", sa.Integer(), nullable=True),
+        sa.Column("taken_text", sa.String(length=80), nullable=True),
+        sa.Column("taken_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("lon", sa.Double(), nullable=True),
+        sa.Column("lat", sa.Double(), nullable=True),
+        sa.Column("thumbnail", sa.Boolean(), nullable=False),
+        sa.Column("device_id", sa.String(length=36), nullable=False),
+        sa.Column("stored_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["device_id"], ["device.id"], name=op.f("fk_evidence_file_device_id_device")),
+        sa.PrimaryKeyConstraint("sha256", name=op.f("pk_evidence_file")),
+    )
+    op.create_table(
+        "upload",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("device_id", sa.String(length=36), nullable=False),
+        sa.Column("attachment_id", sa.String(length=80), nullable=False),
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("filename", sa.String(length=200), nullable=True),
+        sa.Column("filetype", sa.String(length=100), nullable=True),
+        sa.Column("length", sa.BigInteger(), nullable=False),
+        sa.Column("received", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.String(length=12), nullable=False),
+        sa.Column("looks", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["device_id"], ["device.id"], name=op.f("fk_upload_device_id_device")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_upload")),
+    )
+    with op.batch_alter_table("upload", schema=None) as batch_op:
+        batch_op.create_index("ix_upload_device_id_attachment_id", ["device_id", "attachment_id"], unique=False)
+        batch_op.create_index("ix_upload_state_expires_at", ["state", "expires_at"], unique=False)
+
+    op.create_table(
+        "watermelon_pull",
+        sa.Column("device_id", sa.String(length=36), nullable=False),
+        sa.Column("stamp", sa.BigInteger(), nullable=False),
+        sa.Column(
+            "checkpoint",
+            sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
+            nullable=False,
+        ),
+        sa.Column(
+            "again",
+            sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
+            nullable=False,
+        ),
+        sa.ForeignKeyConstraint(["device_id"], ["device.id"], name=op.f("fk_watermelon_pull_device_id_device")),
+        sa.PrimaryKeyConstraint("device_id", "stamp", name=op.f("pk_watermelon_pull")),
+    )
+    op.create_table(
+        "attachment",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("op_id", sa.String(length=80), nullable=False),
+        sa.Column("attachment_id", sa.String(length=80), nullable=False),
+        sa.Column("device_id", sa.String(length=36), nullable=False),
+        sa.Column("crew_id", sa.String(length=36), nullable=False),
+        sa.Column("job_id", sa.String(length=80), nullable=True),
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("type", sa.String(length=100), nullable=False),
+        sa.Column("required", sa.Boolean(), nullable=False),
+        sa.Column("state", sa.String(length=12), nullable=False),
+        sa.Column("fault", sa.String(length=200), nullable=True),
+        sa.Column("in_effect", sa.Boolean(), nullable=False),
+        sa.Column("named_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("verified_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("rev", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(["device_id"], ["device.id"], name=op.f("fk_attachment_device_id_device")),
+        sa.ForeignKeyConstraint(["op_id"], ["operation.op_id"], name=op.f("fk_attachment_op_id_operation")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_attachment")),
+    )
+    with op.batch_alter_table("attachment", schema=None) as batch_op:
+        batch_op.create_index("ix_attachment_device_id_attachment_id", ["device_id", "attachment_id"], unique=False)
+        batch_op.create_index("ix_attachment_job_id_id", ["job_id", "id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_attachment_op_id"), ["op_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_attachment_sha256"), ["sha256"], unique=False)
+
+    op.create_table(
+        "upload_part",
+        sa.Column("upload_id", sa.String(length=36), nullable=False),
+        sa.Column("start", sa.BigInteger(), nullable=False),
+        sa.Column("size", sa.Integer(), nullable=False),
+        sa.Column("path", sa.String(length=120), nullable=False),
+        sa.ForeignKeyConstraint(["upload_id"], ["upload.id"], name=op.f("fk_upload_part_upload_id_upload")),
+        sa.PrimaryKeyConstraint("upload_id", "start", name=op.f("pk_upload_part")),
+    )
     with op.batch_alter_table("device", schema=None) as batch_op:
         batch_op.add_column(sa.Column("schema_version", sa.Integer(), nullable=True))
         batch_op.add_column(sa.Column("clock_former_ms", sa.BigInteger(), nullable=True))
@@ -35,6 +130,15 @@ def upgrade() -> None:
     with op.batch_alter_table("install", schema=None) as batch_op:
         batch_op.add_column(sa.Column("last_seq", sa.BigInteger(), server_default="0", nullable=False))
         batch_op.add_column(sa.Column("last_at", sa.DateTime(timezone=True), nullable=True))
+
+    with op.batch_alter_table("job", schema=None) as batch_op:
+        batch_op.add_column(
+            sa.Column(
+                "evidence",
+                sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
+                nullable=True,
+            )
+        )
 
     with op.batch_alter_table("review", schema=None) as batch_op:
         batch_op.add_column(sa.Column("policy_version", sa.String(length=40), nullable=True))
@@ -47,6 +151,9 @@ def downgrade() -> None:
     with op.batch_alter_table("review", schema=None) as batch_op:
         batch_op.drop_column("policy_version")
 
+    with op.batch_alter_table("job", schema=None) as batch_op:
+        batch_op.drop_column("evidence")
+
     with op.batch_alter_table("install", schema=None) as batch_op:
         batch_op.drop_column("last_at")
         batch_op.drop_column("last_seq")
@@ -57,5 +164,20 @@ def downgrade() -> None:
         batch_op.drop_column("clock_former_ms")
         batch_op.drop_column("schema_version")
 
+    op.drop_table("upload_part")
+    with op.batch_alter_table("attachment", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_attachment_sha256"))
+        batch_op.drop_index(batch_op.f("ix_attachment_op_id"))
+        batch_op.drop_index("ix_attachment_job_id_id")
+        batch_op.drop_index("ix_attachment_device_id_attachment_id")
+
+    op.drop_table("attachment")
+    op.drop_table("watermelon_pull")
+    with op.batch_alter_table("upload", schema=None) as batch_op:
+        batch_op.drop_index("ix_upload_state_expires_at")
+        batch_op.drop_index("ix_upload_device_id_attachment_id")
+
+    op.drop_table("upload")
+    op.drop_table("evidence_file")
     op.drop_table("device_boot")
     # ### end Alembic commands ###
