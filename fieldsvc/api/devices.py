@@ -34,6 +34,7 @@ class DeviceAnswer(Schema):
         metadata={"description": "Server time minus device time, as last measured."},
     )
     pending = Int(required=True, allow_none=True, metadata={"description": "Operations it said it still holds."})
+    pending_at = UtcTime(required=True, allow_none=True, metadata={"description": "When it said so."})
 
 
 class DeviceFilter(paging.PageArgs):

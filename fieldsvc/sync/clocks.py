@@ -11,7 +11,6 @@ history shows. From the best evidence to the weakest:
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -56,7 +55,7 @@ class Seen:
 
     ``offset`` as the last hello told it, at ``at``; ``former`` is what it was before it changed by more than
     :data:`SUSPECT`, ``former_at`` when it was last that. ``last_seq`` is the highest sequence number stored,
-    ``last_at`` the estimate of that operation.
+    ``last_at`` the estimate of that operation; ``later`` has the same of each that came before what it follows.
     """
 
     offset: timedelta | None = None
@@ -66,6 +65,7 @@ class Seen:
     boots: Mapping[str, Boot] = field(default_factory=dict)
     last_seq: int = 0
     last_at: datetime | None = None
+    later: tuple[tuple[int, datetime], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +91,16 @@ def estimates(clock: Clock, seen: Seen, operations: Sequence[Told]) -> list[date
     if floor is not None and any(sure is not None and sure < floor for sure in exact):
         floor = None  # what was estimated then was too late
     found = [clock.now] * len(operations)
-    for index, told, at in zip(steps, ordered, guesses, strict=True):
-        found[index] = max(at, floor) if floor is not None and told.seq > seen.last_seq else at
+    for index, told, guess, sure in zip(steps, ordered, guesses, exact, strict=True):
+        found[index] = guess if sure is not None else min(guess, _ceiling(seen, told.seq, clock.now))
+        if sure is None and floor is not None and told.seq > seen.last_seq:
+            found[index] = max(found[index], floor)
     return found
+
+
+def _ceiling(seen: Seen, seq: int, now: datetime) -> datetime:
+    """What was done before ``seq`` number so and so was done by then."""
+    return min((at for later, at in seen.later if later > seq), default=now)
 
 
 def suspect(claimed: datetime, estimate: datetime) -> bool:
@@ -123,6 +130,7 @@ def _by_wall(clock: Clock, seen: Seen, ordered: Sequence[Told], exact: Sequence[
     ceiling, changed = clock.now, False
     for told, sure in zip(reversed(ordered), reversed(exact), strict=True):
         at = sure or _shifted(told.claimed, offset, clock.now)
+        ceiling = min(ceiling, _ceiling(seen, told.seq, clock.now))
         if sure is None and before is not None and before_at is not None:
             as_before = _shifted(told.claimed, before, clock.now)
             if (changed or at < before_at or at > ceiling + SUSPECT) and as_before <= ceiling + SUSPECT:
@@ -180,18 +188,16 @@ def _not_against(times: Sequence[datetime], exact: Sequence[bool]) -> list[int]:
 
 
 def _longest_rising(times: Sequence[datetime], among: Sequence[int]) -> dict[int, None]:
-    """The longest run of indexes among ``among`` whose times never go back, in order; of equals the latest."""
-    tails: list[datetime] = []
-    ends: list[int] = []
-    previous: dict[int, int | None] = {}
+    """The longest run of indexes among ``among`` whose times never go back; of several the one that spans the least
+    time, which leaves out a clock that had lost its date, and of those the latest.
+    """
+    best: dict[int, tuple[int, datetime, int | None]] = {}  # by its last index: length, begin, the index before
     for index in among:
-        place = bisect_right(tails, times[index])
-        previous[index] = ends[place - 1] if place else None
-        tails[place:] = [times[index], *tails[place + 1 :]]
-        ends[place:] = [index, *ends[place + 1 :]]
+        runs = [(best[other][0] + 1, best[other][1], other) for other in best if times[other] <= times[index]]
+        best[index] = max(runs, default=(1, times[index], None))
+    end: int | None = max(best, key=lambda index: (best[index][0], best[index][1] - times[index], index))
     chain: list[int] = []
-    index_or_none: int | None = ends[-1]
-    while index_or_none is not None:
-        chain.append(index_or_none)
-        index_or_none = previous[index_or_none]
+    while end is not None:
+        chain.append(end)
+        end = best[end][2]
     return dict.fromkeys(reversed(chain))

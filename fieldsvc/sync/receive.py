@@ -67,14 +67,14 @@ def push(sender: Sender, message: Push, clock: Clock, settings: Settings, source
     reads = [read(bytes(raw), settings.op_bytes) for raw in message.ops]
     install = _lock_install(sender)
     missing = install.next_seq
-    known, standing, ahead = _look(sender.install_id, missing, {item.op_id for item in reads})
+    known, standing, later = _look(sender.install_id, missing, {item.op_id for item in reads})
     fresh: dict[str, Read] = {}
     for item in reads:
         if item.op_id not in known:
             fresh.setdefault(item.op_id, item)
-    reached = _reached(missing, ahead | {item.seq for item in fresh.values() if item.seq is not None})
+    reached = _reached(missing, later.keys() | {item.seq for item in fresh.values() if item.seq is not None})
     placed = _place(sender.install_id, reached, standing, list(fresh.values()))
-    happened = _estimates(sender, clock, install, list(fresh.values()))
+    happened = _estimates(sender, clock, install, later, list(fresh.values()))
     _note_place(sender, install, reached, fresh, happened)
     stored = _insert(
         _shared(sender, clock),
@@ -101,21 +101,23 @@ _install = _installs.c
 _waits_for = OperationDependency.__table__.c
 
 
-def _look(install_id: str, missing: int, op_ids: set[str]) -> tuple[dict[str, Any], list[_Standing], set[int]]:
-    """What is stored already: those of ``op_ids``, everything of the install that is held, and the sequence numbers of
-    what came early.
+def _look(
+    install_id: str, missing: int, op_ids: set[str]
+) -> tuple[dict[str, Any], list[_Standing], dict[int, datetime]]:
+    """What is stored already: those of ``op_ids``, everything of the install that is held, and what came early: its
+    sequence numbers with the times.
     """
     known: dict[str, Any] = {}
     standing: dict[str, _Standing] = {}
-    ahead: set[int] = set()
+    later: dict[int, datetime] = {}
     for row in db.session.execute(_THERE, {"ids": op_ids, "install": install_id, "missing": missing}):
         if row.op_id in op_ids:
             known[row.op_id] = row
         if row.install_id == install_id:
-            ahead.add(row.seq)
+            later[row.seq] = row.estimated_at
             if row.status == "held":
                 standing[row.op_id] = _Standing(row.op_id, install_id, row.seq, row.entity_id, row.waits, missing)
-    return known, list(standing.values()), ahead
+    return known, list(standing.values()), later
 
 
 _there = select(
@@ -124,6 +126,7 @@ _there = select(
     _operation.install_id,
     _operation.seq,
     _operation.entity_id,
+    _operation.estimated_at,
     _operation.body_sha256,
     _operation.status,
     _operation.outcome,
@@ -177,7 +180,9 @@ _FIRST = text(
 )
 
 
-def _estimates(sender: Sender, clock: Clock, install: Any, items: Sequence[Read]) -> dict[str, datetime]:
+def _estimates(
+    sender: Sender, clock: Clock, install: Any, later: Mapping[int, datetime], items: Sequence[Read]
+) -> dict[str, datetime]:
     """When each readable operation really happened, by id (see ``clocks``)."""
     told = {
         item.op_id: Told(item.op.seq, item.claimed, item.op.mono_ms, item.op.boot_id)
@@ -193,6 +198,7 @@ def _estimates(sender: Sender, clock: Clock, install: Any, items: Sequence[Read]
         hello.boots(sender.device_id, [boot for boot in others if boot]) if others else {},
         install.last_seq,
         install.last_at,
+        tuple(later.items()),
     )
     return dict(zip(told, estimates(clock, seen, list(told.values())), strict=True))
 

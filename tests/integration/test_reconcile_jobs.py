@@ -61,12 +61,12 @@ def test_a_repair_from_dispatch_to_the_record(field: Field) -> None:
 
 
 def test_a_tap_that_comes_too_late_is_superseded_and_its_arrival_still_counts(field: Field) -> None:
-    phone = field.phone()
-    job = field.job("repair", phone.crew_id, reported_at=field.tick().isoformat())
-    arrive, accept = phone.op("job.arrive", job), phone.op("job.accept", job)
-    start = phone.op("job.start", job)
-    start, arrive, accept = (op | {"seq": n} for n, op in enumerate((start, arrive, accept), 1))
-    assert told(phone, start, arrive, accept) == [("applied", None), ("superseded", None), ("superseded", None)]
+    crew = field.crew()
+    phone, other = field.phone(crew), field.phone(crew)
+    job = field.job("repair", crew, reported_at=field.tick().isoformat())
+    accept, arrive = phone.op("job.accept", job), phone.op("job.arrive", job)
+    assert other.do("job.start", job) == "applied"
+    assert told(phone, accept, arrive) == [("superseded", None), ("superseded", None)]
     assert field.status(job) == "in_progress"
     arrival = next(clock for clock in job_of(field, job)["clocks"] if clock["kind"] == "arrival")
     assert arrival["reached_at"] == arrive["occurred_at"] and arrival["verdict"] == "met"
