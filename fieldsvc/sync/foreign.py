@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -39,6 +40,10 @@ Body = dict[str, Any]
 """An operation without ``seq``, and without ``occurred_at`` where nobody knows when it happened."""
 
 
+class Edit(Body):
+    """An operation that :func:`edit` has made."""
+
+
 def install_of(channel: str, device_id: str) -> str:
     """The install of a channel of a device. No app can be enrolled under such a name: an id has no slash."""
     return f"{channel}/{device_id}"
@@ -61,7 +66,7 @@ def edit(
     new: Mapping[str, Any],
     base_rev: int | None,
     occurred_at: str | None = None,
-) -> list[Body]:
+) -> list[Edit]:
     """The operations that carry an edit: the fields a crew may edit in one, the others in another.
 
     The second one will be rejected, each field named, so that nobody takes it for done; that does not touch the first.
@@ -78,7 +83,7 @@ def edit(
         {name: new[name] for name in new if name not in editable},
         {name: new[name] for name in new if name in editable},
     ]
-    bodies: list[Body] = []
+    edits: list[Edit] = []
     for part in parts:
         if not part:
             continue
@@ -91,11 +96,12 @@ def edit(
             "set": part,
         } | ({"occurred_at": occurred_at} if occurred_at is not None else {})
         told = json.dumps([install_id, body], sort_keys=True)
-        bodies.append({"op_id": EDIT_PREFIX + hashlib.sha256(told.encode()).hexdigest()[:40], **body})
-    return bodies
+        edits.append(Edit({"op_id": _EDIT + hashlib.sha256(told.encode()).hexdigest()[:40], **body}))
+    return edits
 
 
-EDIT_PREFIX = "edit-"
+_EDIT = "edit-"
+_IDENT = re.compile(r"[A-Za-z0-9._:-]{1,80}\Z")
 
 
 def hand_in(
@@ -114,7 +120,7 @@ def hand_in(
     sender, source = replace(sender, install_id=install_id), replace(source, install_id=install_id)
     _lock(sender)
     told = _apart(install_id, bodies)
-    stored = _stored([str(body.get("op_id")) for body in told])
+    stored = _stored(told)
     results: dict[int, dict[str, Any]] = {}
     waiting: set[str] = set()
     reached = 1
@@ -152,16 +158,12 @@ def _batches(bodies: Sequence[Body], most: int) -> Iterator[list[int]]:
     """Indexes of what goes together, at most ``most``: operations as they came, and edits by the time they were made,
     which is all that is known of the order of edits of different records.
     """
-    edits = [index for index, body in enumerate(bodies) if _is_edit(body)]
-    others = [index for index, body in enumerate(bodies) if not _is_edit(body)]
+    edits = [index for index, body in enumerate(bodies) if isinstance(body, Edit)]
+    others = [index for index, body in enumerate(bodies) if not isinstance(body, Edit)]
     edits.sort(key=lambda index: str(bodies[index].get("occurred_at") or "9"))
     for indexes in (others, edits):
         for start in range(0, len(indexes), most):
             yield indexes[start : start + most]
-
-
-def _is_edit(body: Body) -> bool:
-    return str(body.get("op_id")).startswith(EDIT_PREFIX)
 
 
 def _apart(install_id: str, bodies: Sequence[Body]) -> list[Body]:
@@ -171,30 +173,31 @@ def _apart(install_id: str, bodies: Sequence[Body]) -> list[Body]:
     """
     parts: dict[Key, set[str]] = {}
     for body in bodies:
-        if _is_edit(body):
+        if isinstance(body, Edit):
             parts.setdefault((body["entity"], body["entity_id"]), set()).add(body["op_id"])
     last = _last_edits(install_id, sorted({entity_id for _, entity_id in parts}))
-    return [_named(body, parts, last) if _is_edit(body) else body for body in bodies]
+    return [_named(body, parts, last) if isinstance(body, Edit) else body for body in bodies]
 
 
-def _named(edited: Body, parts: Mapping[Key, set[str]], last: Mapping[Key, Any]) -> Body:
+def _named(edited: Edit, parts: Mapping[Key, set[str]], last: Mapping[Key, Any]) -> Edit:
     key = (edited["entity"], edited["entity_id"])
     before = last.get(key)
     if before is None:
         return edited
     first, _, after = before.op_id.partition(".")
     place = after if first in parts[key] else str(before.seq)
-    return edited | {"op_id": f"{edited['op_id']}.{place}" if place else edited["op_id"]}
+    return Edit(edited | {"op_id": f"{edited['op_id']}.{place}" if place else edited["op_id"]})
 
 
 def _last_edits(install_id: str, entity_ids: Sequence[str]) -> dict[Key, Any]:
     """(entity, id) -> the last edit of it that came through the channel."""
-    if not entity_ids:
+    known = [entity_id for entity_id in entity_ids if _IDENT.match(entity_id)]
+    if not known:
         return {}
-    edits = (InboxOperation.install_id == install_id, InboxOperation.op_id.startswith(EDIT_PREFIX))
+    edits = (InboxOperation.install_id == install_id, InboxOperation.op_id.startswith(_EDIT))
     newest = (
         select(func.max(InboxOperation.seq))
-        .where(*edits, among(InboxOperation.entity_id, entity_ids))
+        .where(*edits, among(InboxOperation.entity_id, known))
         .group_by(InboxOperation.entity, InboxOperation.entity_id)
     )
     columns = (InboxOperation.entity, InboxOperation.entity_id, InboxOperation.op_id, InboxOperation.seq)
@@ -202,7 +205,8 @@ def _last_edits(install_id: str, entity_ids: Sequence[str]) -> dict[Key, Any]:
     return {(row.entity, row.entity_id): row for row in rows}
 
 
-def _stored(op_ids: Sequence[str]) -> dict[str, Any]:
+def _stored(bodies: Sequence[Body]) -> dict[str, Any]:
+    op_ids = [op_id for body in bodies if isinstance(op_id := body.get("op_id"), str) and _IDENT.match(op_id)]
     columns = (InboxOperation.op_id, InboxOperation.seq, InboxOperation.body, InboxOperation.occurred_at_device)
     rows = db.session.execute(select(*columns).where(among(InboxOperation.op_id, op_ids)))
     return {row.op_id: row for row in rows}
@@ -215,7 +219,7 @@ def _numbered(bodies: Sequence[Body], stored: Mapping[str, Any], seq: int, now: 
     for body in bodies:
         op_id = str(body.get("op_id"))
         known = stored.get(op_id)
-        if known is not None and _is_edit(body):
+        if known is not None and isinstance(body, Edit):
             raws.append(msgspec.Raw(known.body.encode()))  # the same content by its id; when it first came is kept
             continue
         if known is None and op_id not in given:
