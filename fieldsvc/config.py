@@ -14,6 +14,8 @@ from pathlib import Path
 
 _LIMIT = re.compile(r"[1-9]\d{0,5} ?(per|/) ?([1-9]\d{0,4} ?)?(second|minute|hour|day)s?", re.ASCII)
 
+_LIMITS = ("login_limit", "device_rate", "work_rate")
+
 
 class BadSetting(ValueError):
     """A setting that cannot be used; the message names the variable and says what it may be."""
@@ -45,6 +47,11 @@ class Settings:
     api_token_ttl: int = 90 * 86400
     enrolment_code_ttl: int = 15 * 60
     login_limit: str = "10 per minute"
+    device_rate: str = "1200 per minute"
+    work_rate: str = "6000 per minute"
+    inbox_deep: int = 20_000
+    inbox_full: int = 200_000
+    snapshot_seconds: int = 20
     reconcile_attempts: int = 5
     sweep_interval: int = 5
 
@@ -68,20 +75,19 @@ class Settings:
             values["data_dir"] = Path(env["FIELDSVC_DATA_DIR"])
             if "database_url" not in values:
                 values["database_url"] = f"sqlite:///{Path(env['FIELDSVC_DATA_DIR']).resolve()}/fieldsvc.db"
-        for name in ("secret_key", "log_level", "login_limit", "queue_prefix"):
-            if env.get(f"FIELDSVC_{name.upper()}"):
-                values[name] = env[f"FIELDSVC_{name.upper()}"]
-        if not _LIMIT.fullmatch(str(values.get("login_limit", cls.login_limit))):
-            raise BadSetting("FIELDSVC_LOGIN_LIMIT must be a limit such as '10 per minute' or '100 per 2 hours'")
+        for name in ("secret_key", "log_level", "queue_prefix", *_LIMITS):
+            if raw := env.get(f"FIELDSVC_{name.upper()}"):
+                values[name] = _limit(name, raw) if name in _LIMITS else raw
         if "FIELDSVC_LOG_JSON" in env:
             values["log_json"] = env["FIELDSVC_LOG_JSON"].lower() in ("1", "true", "yes")
         for name in (
             "push_ops push_bytes op_bytes pull_rows attachment_bytes request_bytes api_token_ttl "
-            "enrolment_code_ttl reconcile_attempts sweep_interval trusted_proxies"
+            "enrolment_code_ttl reconcile_attempts sweep_interval trusted_proxies inbox_deep inbox_full "
+            "snapshot_seconds"
         ).split():
             raw = env.get(f"FIELDSVC_{name.upper()}")
             if raw:
-                least = 0 if name == "trusted_proxies" else 1
+                least = 0 if name in ("trusted_proxies", "snapshot_seconds") else 1
                 if not (raw.isascii() and raw.isdigit()) or int(raw) < least:
                     raise BadSetting(f"FIELDSVC_{name.upper()} must be a whole number of at least {least}, not {raw!r}")
                 values[name] = int(raw)
@@ -99,6 +105,12 @@ class Settings:
                     {True: "1", False: "0"}[value] if isinstance(value, bool) else str(value)
                 )
         return env
+
+
+def _limit(name: str, limit: str) -> str:
+    if not _LIMIT.fullmatch(limit):
+        raise BadSetting(f"FIELDSVC_{name.upper()} must be a limit such as '10 per minute' or '100 per 2 hours'")
+    return limit
 
 
 def _database_url(url: str) -> str:

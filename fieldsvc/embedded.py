@@ -35,6 +35,7 @@ from typing import IO, Self
 from redis import Redis
 from redis.exceptions import RedisError
 
+from fieldsvc.api.lanes import THREADS
 from fieldsvc.config import Settings
 from fieldsvc.queue import ready
 from fieldsvc.schema import Unusable, migrate
@@ -190,7 +191,7 @@ class Service:
     :param settings: with an explicit ``redis_url`` that Redis is used and none started.
     :param port: None takes the first free one from 8000 on, 0 any free one.
     :param workers: worker processes; 0 leaves operations waiting in the inbox.
-    :param web: web server processes, eight threads each.
+    :param web: web server processes, each with :data:`fieldsvc.api.lanes.THREADS` threads.
     """
 
     def __init__(
@@ -346,7 +347,7 @@ class Service:
     def _start_rest(self) -> None:
         assert self._listener is not None
         fd = self._listener.fileno()
-        options = f"--worker-class gthread --workers {self._web} --threads 8 --keep-alive 30"
+        options = f"--worker-class gthread --workers {self._web} --threads {THREADS} --keep-alive 30"
         options += " --timeout 120 --graceful-timeout 15 --limit-request-line 8190"
         options += " --no-control-socket --log-level warning"
         command = [sys.executable, "-m", "gunicorn", *options.split()]

@@ -53,7 +53,7 @@ log = structlog.get_logger(__name__)
 
 def init_app(app: Flask) -> None:
     """Put the whole API on ``app``."""
-    from fieldsvc.api import lanes, limits, stream
+    from fieldsvc.api import lanes, limits, pressure, stream
     from fieldsvc.api.frame import Api, IdConverter
 
     app.config.update(API_TITLE="fieldsvc", API_VERSION=__version__, OPENAPI_VERSION="3.1.0")
@@ -63,6 +63,7 @@ def init_app(app: Flask) -> None:
     app.url_map.merge_slashes = False
     lanes.init_app(app)
     limits.init_app(app, app.extensions["fieldsvc.settings"])
+    pressure.init_app(app, app.extensions["fieldsvc.settings"])
     stream.init_app(app)
     app.before_request(_begin)
     app.after_request(_finish)

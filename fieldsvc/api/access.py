@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 from flask import g, request
 
+from fieldsvc.api import limits
 from fieldsvc.api.frame import document, refuse_query, takes_query
 from fieldsvc.base.clock import utc_now
 from fieldsvc.base.db import reading
@@ -48,11 +49,19 @@ def staff(*roles: str) -> Callable[[View], View]:
     return _decorator("staff: " + who, authenticate, [{"staffToken": []}], ["unauthenticated", "forbidden"])
 
 
-def device() -> Callable[[View], View]:
-    """Only an enrolled device that has not been revoked."""
-    return _decorator(
-        "device", lambda: _bearer(device_actor), [{"deviceToken": []}], ["unauthenticated", "device-revoked"]
-    )
+def device(*, work: bool = False) -> Callable[[View], View]:
+    """Only an enrolled device that has not been revoked and does not call too often.
+
+    :param work: the device hands in what its crew did: counted apart from its questions, with a larger allowance.
+    """
+
+    def authenticate() -> Actor:
+        actor = _bearer(device_actor)
+        limits.call(actor.id, work=work)
+        return actor
+
+    codes = ["unauthenticated", "device-revoked", "too-many-requests"]
+    return _decorator("device", authenticate, [{"deviceToken": []}], codes)
 
 
 def public(reason: str) -> Callable[[View], View]:

@@ -1,13 +1,19 @@
-"""How often one may guess: attempts at passwords and enrolment codes, counted by Flask-Limiter.
+"""How often one may guess, and how often a device may call.
 
-Counted in Redis where there is one, so that all processes count together; while Redis is away each process counts for
-itself. Only failures count: who has the right password may ask for as many tokens as he likes.
+Attempts at passwords and enrolment codes are counted by Flask-Limiter: in Redis where there is one, so that all
+processes count together; while Redis is away each process counts for itself. Only failures count: who has the right
+password may ask for as many tokens as he likes.
+
+Calls of a device are counted by each process for itself, in memory: the limit is against an app that has gone astray,
+not a matter of one more or less, and a question to Redis would cost every push more than it could save.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,6 +30,8 @@ from fieldsvc.base.errors import FieldsvcError
 from fieldsvc.config import Settings
 
 _EXTENSION = "fieldsvc.limits"
+_RATES = "fieldsvc.rates"
+_MOST_DEVICES = 10_000
 
 log = structlog.get_logger(__name__)
 
@@ -59,10 +67,49 @@ class Attempts:
         return max(1, int(limiter.get_window_stats(self.limit, *key).reset_time - utc_now().timestamp()) + 1)
 
 
+class Rate:
+    """How often each device may call, as one process counts it: so many times from its first call on, then anew."""
+
+    def __init__(self, limit: str) -> None:
+        self._limit = parse(limit)
+        self._window = self._limit.get_expiry()
+        self._counts: dict[str, tuple[float, int]] = {}
+
+    def call(self, device_id: str, now: float) -> int | None:
+        """Count a call at ``now`` (seconds on a clock that is never set); seconds to wait, or None if it may go on."""
+        began, count = self._counts.get(device_id, (now, 0))
+        if now - began >= self._window:
+            began, count = now, 0
+            if len(self._counts) > _MOST_DEVICES:
+                self._forget(now)
+        if count >= self._limit.amount:
+            return max(1, math.ceil(began + self._window - now))
+        self._counts[device_id] = (began, count + 1)
+        return None
+
+    def _forget(self, now: float) -> None:
+        self._counts = {device: entry for device, entry in list(self._counts.items()) if now - entry[0] < self._window}
+
+
 def init_app(app: Flask, settings: Settings) -> None:
     """Give ``app`` its counters. Opens no connection."""
     logging.getLogger("flask-limiter").addHandler(logging.NullHandler())
     app.extensions[_EXTENSION] = Attempts(app, settings)
+    app.extensions[_RATES] = {False: Rate(settings.device_rate), True: Rate(settings.work_rate)}
+
+
+def call(device_id: str, *, work: bool) -> None:
+    """Count a call of a device. ``work``: it hands something in, which has an allowance of its own, so that asking for
+    news never keeps work out.
+
+    :raises FieldsvcError: ``too-many-requests`` with ``Retry-After``.
+    """
+    rate: Rate = current_app.extensions[_RATES][work]
+    wait = rate.call(device_id, time.monotonic())
+    if wait is not None:
+        raise FieldsvcError(
+            "too-many-requests", f"this device calls too often; try again in {wait} s", retry_after=wait
+        )
 
 
 @contextmanager

@@ -13,8 +13,9 @@ import orjson
 from flask import Response, current_app, g, request
 
 from fieldsvc import queue
-from fieldsvc.api import access, limits
+from fieldsvc.api import access, limits, pressure
 from fieldsvc.api.frame import Blueprint
+from fieldsvc.api.lanes import lane
 from fieldsvc.api.schemas import Choice, Flag, Ident, Int, JsonObject, ListOf, Member, Schema, Text, UtcTime
 from fieldsvc.base.clock import format_time, utc_now
 from fieldsvc.base.db import reading, transaction
@@ -106,24 +107,27 @@ class Hello(Schema):
 @blp.post("/hello")
 @access.device()
 @blp.arguments(HelloArgs)
-@blp.response(200, Hello)
-def hello(body: dict[str, Any]) -> dict[str, Any]:
+@blp.response(200, Hello, headers=pressure.HEADER)
+def hello(body: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """Say that the line is back: compare clocks, learn what to send again"""
     now, settings = utc_now(), current_settings()
+    backoff_s, headers = pressure.backoff()
     with transaction():
         clock = Clock(now, now - body["device_time"], body.get("mono_ms"), body.get("boot_id"))
         told.note(g.actor.device_id, clock, body.get("pending"), body.get("app_version"))
-        return {
+        device = devices.runs(g.actor, body.get("app_version"), body.get("schema_version"))
+        answered = {
             "server_time": now,
             "epoch": feed.epoch(),
-            "upgrade": "ok",
+            "upgrade": devices.upgrade(device, now),
             "limits": {
                 name: getattr(settings, name)
                 for name in ("push_ops", "push_bytes", "op_bytes", "pull_rows", "attachment_bytes")
             },
-            "backoff_s": 0,
+            "backoff_s": backoff_s,
             "next_seq": receive.next_seq(g.actor.install_id),
         }
+        return answered, headers
 
 
 class PullArgs(Schema):
@@ -148,14 +152,31 @@ class Pulled(Schema):
     server_time = UtcTime(required=True)
 
 
+def refuse_ended_app(now: datetime) -> None:
+    """Tell a device no news whose app is at its end; what it has to hand in is taken all the same.
+
+    :raises FieldsvcError: ``upgrade-required``.
+    """
+    if devices.upgrade(g.actor, now) == "hard_eol":
+        version = g.actor.app_version or "this version"
+        raise FieldsvcError("upgrade-required", f"the app ({version}) is too old to be told anything: update it")
+
+
+def _pull_lane() -> str:
+    first = feed.is_first(scopes(), request.args.get("cp"), current_app.config["SECRET_KEY"])
+    return "first" if first else "pull"
+
+
 @blp.get("/pull")
 @access.device()
+@lane(_pull_lane)
 @blp.arguments(PullArgs, location="query")
 @blp.response(200, Pulled)
-@blp.errors("bad-cursor")
+@blp.errors("bad-cursor", "upgrade-required")
 def pull(args: dict[str, Any]) -> Response:
     """What has changed since the checkpoint"""
     settings, now = current_settings(), utc_now()
+    refuse_ended_app(now)
     limit = args.get("limit", settings.pull_rows)
     if limit > settings.pull_rows:
         raise Invalid.field("limit", f"must be 1 to {settings.pull_rows}")
@@ -199,21 +220,26 @@ _PUSH_SCHEMA = {
 
 
 @blp.post("/push")
-@access.device()
+@access.device(work=True)
 @blp.raw_body(_PUSH_SCHEMA)
-@blp.response(200, PushResults)
+@blp.response(200, PushResults, headers=pressure.HEADER)
 @blp.errors("invalid", "too-large")
 def push() -> Response:
     """Hand in operations: each is stored before this answers, and answered by itself"""
     now, settings = utc_now(), current_settings()
-    message = _read_push(_body(settings.push_bytes))
+    pressure.refuse_when_full()
+    message = _read_push(read_body(settings.push_bytes))
     clock = _clock(message, now)
     sender = receive.Sender(g.actor.device_id, g.actor.crew_id, g.actor.install_id)
     with transaction():
         received = receive.push(sender, message, clock, settings, g.actor.source(now))
     for install_id in received.waiting:
         queue.ring("reconcile", install_id)
-    return answer(orjson.dumps({"results": received.results, "next_seq": received.next_seq, "backoff_s": 0}))
+    backoff_s, headers = pressure.backoff()
+    body = {"results": received.results, "next_seq": received.next_seq, "backoff_s": backoff_s}
+    response = answer(orjson.dumps(body))
+    response.headers.update(headers)
+    return response
 
 
 def _clock(message: Push, now: datetime) -> Clock:
@@ -232,7 +258,7 @@ def _read_push(data: bytes) -> Push:
         raise FieldsvcError("bad-request", f"the body is not JSON: {error}") from None
 
 
-def _body(most: int) -> bytes:
+def read_body(most: int) -> bytes:
     """The request's body, unpacked; never more than ``most`` bytes, whatever a small gzip claims to hold."""
     if request.mimetype != _JSON:
         raise FieldsvcError("unsupported-media-type", f"send the body as {_JSON}")

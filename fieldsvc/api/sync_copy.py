@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import zlib
 from collections.abc import Iterator, Mapping
 from itertools import chain, pairwise
@@ -13,8 +14,10 @@ from flask import Response, current_app, request, stream_with_context
 
 from fieldsvc.api import access
 from fieldsvc.api.frame import Blueprint
+from fieldsvc.api.lanes import lane
 from fieldsvc.api.schemas import Choice, Flag, Int, JsonObject, ListOf, Member, Schema, Text
-from fieldsvc.api.sync import Change, answer, current_settings, scopes
+from fieldsvc.api.sync import Change, answer, current_settings, refuse_ended_app, scopes
+from fieldsvc.base.clock import utc_now
 from fieldsvc.base.db import reading
 from fieldsvc.base.errors import Invalid, NotFound
 from fieldsvc.feed import manifest as manifests
@@ -46,24 +49,38 @@ class SnapshotLine(Schema):
 
 @blp.get("/snapshot")
 @access.device()
+@lane("first")
 @blp.arguments(SnapshotArgs, location="query")
 @blp.response(200, SnapshotLine, content_type=_NDJSON)
-@blp.errors("bad-cursor")
+@blp.errors("bad-cursor", "upgrade-required")
 def snapshot(args: dict[str, Any]) -> Response:
-    """Everything the device is to hold, line by line; ends with the checkpoint to pull from"""
+    """Everything the device is to hold, line by line; ends with the checkpoint to pull from
+
+    On a slow line it ends before that, with a position: go on from there.
+    """
+    refuse_ended_app(utc_now())
     mine, secret = scopes(), current_app.config["SECRET_KEY"]
     pieces = snapshots.lines(mine, snapshots.start(mine, args.get("after"), secret), secret)
     first = next(pieces)  # what can fail fails before the answer has begun
     packed = request.accept_encodings.find("gzip") >= 0
-    body = chain([first], pieces)
-    response = Response(stream_with_context(_pack(body) if packed else body), mimetype=_NDJSON)
+    body = _for_a_while(chain([first], pieces), current_settings().snapshot_seconds)
+    response = Response(stream_with_context(pack(body) if packed else body), mimetype=_NDJSON)
     response.headers["Vary"] = "Accept-Encoding"
     if packed:
         response.headers["Content-Encoding"] = "gzip"
     return response
 
 
-def _pack(pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _for_a_while(pieces: Iterator[bytes], seconds: int) -> Iterator[bytes]:
+    """``pieces`` until ``seconds`` are over: one slow line must not keep the others from their first sync."""
+    ends = time.monotonic() + seconds
+    for piece in pieces:
+        yield piece
+        if time.monotonic() >= ends:
+            return
+
+
+def pack(pieces: Iterator[bytes]) -> Iterator[bytes]:
     """gzip, flushed after each piece: what arrived before a cut can be read to its last line."""
     packer = zlib.compressobj(level=1, wbits=31)
     for piece in pieces:
@@ -138,11 +155,13 @@ class Compared(Schema):
 
 @blp.post("/manifest")
 @access.device()
+@lane("first")
 @blp.arguments(ManifestArgs)
 @blp.response(200, Compared)
-@blp.errors("not-found")
+@blp.errors("not-found", "upgrade-required")
 def manifest(body: dict[str, Any]) -> Response:
     """Compare the device's copy with what its scopes hold, and learn what to put right"""
+    refuse_ended_app(utc_now())
     mine, limit = scopes(), current_settings().pull_rows
     if not set(body["scopes"]) <= set(mine):
         raise NotFound("such scope")

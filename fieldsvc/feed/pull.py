@@ -51,6 +51,17 @@ def counters(scopes: Sequence[str]) -> dict[str, int]:
     return {row.scope: row.n for row in db.session.execute(wanted)}
 
 
+def is_first(scopes: Sequence[str], checkpoint: str | None, secret: str) -> bool:
+    """Whether a pull from ``checkpoint`` is part of a first sync: it has not been to the end of every scope yet."""
+    if checkpoint is None:
+        return True
+    try:
+        seen = checkpoints(secret).loads(checkpoint)["n"]
+    except BadSignature:
+        return False
+    return any(scope not in seen for scope in scopes)
+
+
 def page(scopes: Sequence[str], checkpoint: str | None, limit: int, secret: str) -> Page:
     """At most ``limit`` changes of ``scopes`` after ``checkpoint`` (None: from the beginning).
 
@@ -75,6 +86,7 @@ def page(scopes: Sequence[str], checkpoint: str | None, limit: int, secret: str)
     for scope in scopes:
         begin, end = seen.get(scope, 0), ends.get(scope, 0)
         if begin >= end:
+            seen = {scope: end} | seen
             continue
         room = limit - len(changes)
         if room <= 0:

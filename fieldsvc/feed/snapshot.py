@@ -42,7 +42,7 @@ def start(scopes: Sequence[str], position: str | None, secret: str) -> Place:
     with reading():
         life = epoch()
         if position is None:
-            return Place(life, counters(scopes))
+            return Place(life, dict.fromkeys(scopes, 0) | counters(scopes))
     try:
         told = _positions(secret).loads(position)
     except BadSignature:

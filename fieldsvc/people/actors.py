@@ -19,7 +19,10 @@ ROLES = (DISPATCHER, SUPERVISOR, AUDITOR, ADMIN)
 
 @dataclass(frozen=True)
 class Actor:
-    """Staff, a device, or the system itself. ``territory_ids`` bounds what it may see; None means all territories."""
+    """Staff, a device, or the system itself. ``territory_ids`` bounds what it may see; None means all territories.
+
+    ``platform``, ``app_version`` and ``schema_version`` are what a device last said of itself.
+    """
 
     kind: str
     id: str
@@ -30,6 +33,9 @@ class Actor:
     device_id: str | None = None
     install_id: str | None = None
     token_id: str | None = None
+    platform: str | None = None
+    app_version: str | None = None
+    schema_version: int | None = None
 
     def source(self, now: datetime) -> Source:
         """The source of changes this actor makes at ``now``."""
@@ -90,7 +96,16 @@ def staff_actor(token: str, now: datetime) -> Actor | None:
 
 
 _DEVICE = (
-    select(Device.id, Device.crew_id, Device.install_id, Device.revoked_at, Crew.name)
+    select(
+        Device.id,
+        Device.crew_id,
+        Device.install_id,
+        Device.revoked_at,
+        Device.platform,
+        Device.app_version,
+        Device.schema_version,
+        Crew.name,
+    )
     .join(Crew, Crew.id == Device.crew_id)
     .where(Device.token_hash == bindparam("token_hash"))
 )
@@ -104,7 +119,7 @@ def device_actor(token: str) -> Actor | None:
     row = db.session.execute(_DEVICE, {"token_hash": token_hash(token)}).first()
     if row is None:
         return None
-    device_id, crew_id, install_id, revoked_at, crew_name = row
+    device_id, crew_id, install_id, revoked_at, platform, app_version, schema_version, crew_name = row
     if revoked_at is not None:
         raise FieldsvcError("device-revoked", "this device has been revoked: remove what it holds", wipe=True)
     return Actor(
@@ -115,4 +130,7 @@ def device_actor(token: str) -> Actor | None:
         crew_id=crew_id,
         device_id=device_id,
         install_id=install_id,
+        platform=platform,
+        app_version=app_version,
+        schema_version=schema_version,
     )

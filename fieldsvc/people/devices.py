@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 import secrets
+from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 from urllib.parse import urlencode
 
 from sqlalchemy import select, update
@@ -182,20 +184,25 @@ def seen(
     db.session.execute(update(Device).where(Device.id == device_id).values(facts))
 
 
-def runs(device_id: str | None, app_version: str) -> None:
-    """Note which version of the app a device runs now."""
-    db.session.execute(update(Device).where(Device.id == device_id).values(app_version=app_version))
+def runs(actor: Actor, app_version: str | None, schema_version: int | None = None) -> Actor:
+    """Note what a device says it runs, if that has changed; answers the device as it is known now."""
+    facts: dict[str, Any] = {"app_version": app_version or None, "schema_version": schema_version}
+    facts = {name: value for name, value in facts.items() if value is not None and value != getattr(actor, name)}
+    if not facts:
+        return actor
+    db.session.execute(update(Device).where(Device.id == actor.device_id).values(facts))
+    return replace(actor, **facts)
 
 
-def upgrade(platform: str | None, app_version: str | None, schema_version: int | None, now: datetime) -> str:
-    """``ok``; ``soft_eol``: update soon; ``hard_eol``: nothing is told any more until it is updated (rule pack apps).
+def upgrade(actor: Actor, now: datetime) -> str:
+    """``ok``; ``soft_eol``: update soon; ``hard_eol``: nothing is told to this device any more until it is updated.
 
-    What is not known counts as today's.
+    Judged by what it last said it runs (rule pack apps); what it has not said counts as today's.
     """
     book, on = rules.load(), now.date()
-    kind = (platform or "").split(" ")[0].lower() or "*"
-    schema = None if schema_version is None else str(schema_version)
-    found = {book.end_of_life("app", app_version, kind, on), book.end_of_life("schema", schema, kind, on)}
+    platform = (actor.platform or "").split(" ")[0].lower() or "*"
+    schema = None if actor.schema_version is None else str(actor.schema_version)
+    found = {book.end_of_life("app", actor.app_version, platform, on), book.end_of_life("schema", schema, platform, on)}
     return next(level for level in ("hard_eol", "soft_eol", "ok") if level in found)
 
 

@@ -55,6 +55,22 @@ def kilovolts(voltage: str | float | int | None) -> float | None:
     return float(match[1]) / (1000 if (match[2] or "").lower() == "v" else 1)
 
 
+_VERSION = re.compile(r"\s*v?([0-9]+(?:\.[0-9]+)*)", re.IGNORECASE)
+
+
+def version_numbers(version: str | None) -> tuple[int, ...] | None:
+    """The numbers a version begins with, to be compared: ``"2.10.0-rc1"`` is (2, 10), above ``"2.9"``; None when there
+    are none.
+    """
+    match = _VERSION.match(version or "")
+    if not match:
+        return None
+    numbers = [int(number) for number in match[1].split(".")]
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)
+
+
 def _checklist(entry: Entry) -> RuleAnswer:
     return RuleAnswer({**entry.value, "kind": entry.keys["kind"]}, entry.source, entry.effective_from, entry.edition)
 
@@ -152,6 +168,19 @@ class RuleBook:
     def holds(self, on: date) -> dict[str, RuleAnswer]:
         """Hours an operation may be held for what is missing before it: operation kind → answer, ``*``: others."""
         return {entry.keys["op_kind"]: entry.answer() for entry in self._in_force("holds", on)}
+
+    def end_of_life(self, of: str, version: str | None, platform: str, on: date) -> str:
+        """``ok``, ``soft_eol`` or ``hard_eol``: how a version of ``of`` (app, schema) stands on ``platform``.
+
+        What cannot be read as a version is ``ok``: nobody is locked out for the way he writes a number.
+        """
+        numbers = version_numbers(version)
+        if numbers is None:
+            return "ok"
+        everywhere = self._in_force("apps", on, of=of, platform="*")
+        here = self._in_force("apps", on, of=of, platform=platform)
+        lowest = {entry.keys["level"]: version_numbers(entry.value) or () for entry in (*everywhere, *here)}
+        return next((level for level in ("hard_eol", "soft_eol") if numbers < lowest.get(level, ())), "ok")
 
     def checklist(self, kind: str, on: date) -> RuleAnswer:
         """The checklist of a job kind in force on that date; ``value`` is

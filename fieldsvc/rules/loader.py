@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fieldsvc.base.merge import POLICIES
-from fieldsvc.rules.book import Entry, RuleBook, RuleError
+from fieldsvc.rules.book import Entry, RuleBook, RuleError, version_numbers
 
 PACKS = Path(__file__).parent / "packs"
 
@@ -177,6 +177,14 @@ def _hold(_keys: dict[str, str], value: Any) -> str | None:
     return _whole(value, 1, 24 * 366)
 
 
+def _app(keys: dict[str, str], value: Any) -> str | None:
+    if not isinstance(value, str) or version_numbers(value) is None:
+        return f'value must be a version in text such as "2.10", not {value!r}'
+    return _among("of", keys["of"], frozenset({"app", "schema"})) or _among(
+        "level", keys["level"], frozenset({"soft_eol", "hard_eol"})
+    )
+
+
 def _checklist(_keys: dict[str, str], value: Any) -> str | None:
     if not isinstance(value, dict):
         return "value must be a table"
@@ -243,5 +251,6 @@ SHAPES: dict[str, Shape] = {
     "service": Shape(("kind",), _service),
     "speeds": Shape(("site_class",), _speed),
     "holds": Shape(("op_kind",), _hold),
+    "apps": Shape(("of", "platform", "level"), _app),
     "checklists": Shape(("kind",), _checklist),
 }

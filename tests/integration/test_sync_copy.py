@@ -16,7 +16,7 @@ import pytest
 from flask import Flask
 from sqlalchemy import update
 
-from fieldsvc.api.sync_copy import _pack
+from fieldsvc.api.sync_copy import pack
 from fieldsvc.base.db import db, transaction
 from fieldsvc.config import Settings
 from fieldsvc.feed import publish, snapshot
@@ -217,7 +217,7 @@ def test_a_snapshot_is_packed_for_those_who_ask_and_can_be_read_up_to_a_cut(fiel
         yield b'{"a":1}\n'
         raise ConnectionError
 
-    stream = _pack(pieces())
+    stream = pack(pieces())
     arrived = zlib.decompressobj(wbits=31).decompress(next(stream))
     assert arrived == b'{"a":1}\n'
 

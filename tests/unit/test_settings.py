@@ -58,6 +58,9 @@ def test_every_way_to_write_a_postgresql_address_is_taken(url: str) -> None:
         ("FIELDSVC_PUSH_OPS", "0"),
         ("FIELDSVC_PUSH_OPS", "-1"),
         ("FIELDSVC_SWEEP_INTERVAL", "1.5"),
+        ("FIELDSVC_SNAPSHOT_SECONDS", "-1"),
+        ("FIELDSVC_DEVICE_RATE", "0 per minute"),
+        ("FIELDSVC_WORK_RATE", "a lot"),
         ("FIELDSVC_SWEEP_INTERVAL", "²"),
     ],
 )

@@ -10,7 +10,7 @@ from fieldsvc import rules
 from fieldsvc.base.merge import POLICIES
 from fieldsvc.kinds.common import GRADES
 from fieldsvc.rules import NoRule, RuleBook, RuleError
-from fieldsvc.rules.book import kilovolts
+from fieldsvc.rules.book import kilovolts, version_numbers
 from fieldsvc.rules.loader import PACKS
 
 TODAY = date(2026, 11, 21)
@@ -243,6 +243,61 @@ stages = [{{ code = "a", title = "A", title_zh = "甲", items = [{items}] }}]
 ITEM = '{ code = "i", title = "I", title_zh = "乙", point = "H" }'
 
 
+@pytest.mark.parametrize(
+    ("version", "numbers"),
+    [
+        ("3.2.0", (3, 2)),
+        ("v2.10", (2, 10)),
+        ("2.10.1-rc1 (build 7)", (2, 10, 1)),
+        ("0", ()),
+        ("", None),
+        (None, None),
+        ("nightly", None),
+        ("-1", None),
+    ],
+)
+def test_versions_are_compared_number_by_number(version, numbers):
+    assert version_numbers(version) == numbers
+
+
+APPS = """pack = "apps"
+[[entry]]
+of = "app"
+platform = "{platform}"
+level = "{level}"
+value = "{value}"
+effective_from = {since}
+edition = "x"
+source = "illustrative"
+"""
+
+
+def test_an_app_ends_softly_then_hard_from_a_date_on_and_by_platform(tmp_path):
+    entries = [("*", "soft_eol", "2.10", "2026-01-01"), ("*", "hard_eol", "2.0", "2027-01-01")]
+    entries += [("ios", "soft_eol", "1.5", "2026-01-01")]
+    text = 'pack = "apps"\n'
+    for platform, level, value, since in entries:
+        one = APPS.format(platform=platform, level=level, value=value, since=since)
+        text += one.removeprefix('pack = "apps"\n')
+    book = written(tmp_path, text)
+    before, soon, later = date(2025, 12, 31), date(2026, 12, 31), date(2027, 1, 1)
+    for version, platform, on, life in (
+        ("1.0", "android", before, "ok"),
+        ("1.0", "android", soon, "soft_eol"),
+        ("2.9.9", "android", soon, "soft_eol"),
+        ("2.10", "android", soon, "ok"),
+        ("1.9", "android", later, "hard_eol"),
+        ("2.0", "android", later, "soft_eol"),
+        ("1.4", "ios", soon, "soft_eol"),
+        ("1.5", "ios", soon, "ok"),
+        ("1.5", "ios", later, "hard_eol"),
+        ("nightly", "android", later, "ok"),
+        (None, "android", later, "ok"),
+    ):
+        assert book.end_of_life("app", version, platform, on) == life, (version, platform, on)
+        assert book.end_of_life("schema", version, platform, on) == "ok"
+
+
 def test_a_new_version_of_a_checklist_leaves_the_old_one_readable(tmp_path):
     (tmp_path / "one.toml").write_text(CHECKLIST.format(since="2020-01-01", version=1, items=ITEM), "utf-8")
     text = CHECKLIST.format(since="2025-01-01", version=2, items=ITEM)
@@ -307,6 +362,10 @@ def pack(name: str, keys: str, value: str) -> str:
         (pack("service", 'kind = "repair"', '{ minutes = 5, skill = "" }'), "skill must be a name"),
         (pack("speeds", 'site_class = "*"', "30"), "site_class must be one of"),
         (pack("speeds", 'site_class = "urban"', "151"), "from 1 to 150"),
+        (pack("apps", 'of = "app"\nplatform = "*"\nlevel = "soft_eol"', '"new"'), "must be a version in text"),
+        (pack("apps", 'of = "app"\nplatform = "*"\nlevel = "soft_eol"', "2"), "must be a version in text"),
+        (pack("apps", 'of = "phone"\nplatform = "*"\nlevel = "soft_eol"', '"2"'), "of must be one of app, schema"),
+        (pack("apps", 'of = "app"\nplatform = "*"\nlevel = "old"', '"2"'), "level must be one of hard_eol, soft_eol"),
         (pack("checklists", 'kind = "repair"', "3"), "value must be a table"),
         (pack("checklists", 'kind = "repair"', '{ name = "b" }'), "value.title must be given"),
         (CHECKLIST.format(since="2020-01-01", version=0, items=ITEM), "version: value must be"),
