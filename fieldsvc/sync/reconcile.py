@@ -66,13 +66,16 @@ def _singly(install_id: str, now: datetime, attempts: int) -> tuple[int, list[st
     decided = 0
     released: list[str] = []
     for _ in range(BATCH):
+        tried: list[str] = []
         try:
             with transaction():
-                done, free = _batch(install_id, now, 1)
+                done, free = _batch(install_id, now, 1, tried)
         except Exception as error:
-            log.exception("operation-failed", install=install_id)
+            if not tried:  # it came to nothing before an operation was taken up: none of them is to blame
+                raise
+            log.exception("operation-failed", install=install_id, operation=tried[0])
             with transaction():
-                done, free = _record_failure(install_id, now, attempts, type(error).__name__)
+                done, free = _record_failure(tried[0], install_id, now, attempts, type(error).__name__)
         if done == 0:
             break
         decided += done
@@ -97,13 +100,18 @@ def _waiting(install_id: str, now: datetime, limit: int) -> list[InboxOperation]
     return due
 
 
-def _batch(install_id: str, now: datetime, limit: int) -> tuple[int, list[str]]:
-    """Decide up to ``limit`` operations in the open transaction; answers how many and which installs to ring for."""
+def _batch(install_id: str, now: datetime, limit: int, tried: list[str] | None = None) -> tuple[int, list[str]]:
+    """Decide up to ``limit`` operations in the open transaction; answers how many and which installs to ring for.
+
+    The ids of those that are taken up are left in ``tried``.
+    """
     if _lock_install(install_id) is None:
         return 0, []
     rows = _waiting(install_id, now, limit)
     if not rows:
         return 0, []
+    if tried is not None:
+        tried += [row.op_id for row in rows]
     sent = {row.op_id: decode(row.body) for row in rows}
     held = _hold_entities(rows)
     platform = db.session.scalar(select(Device.platform).where(Device.id == rows[0].device_id))
@@ -188,13 +196,16 @@ def source_of(row: InboxOperation, name: str, now: datetime) -> Source:
     )
 
 
-def _record_failure(install_id: str, now: datetime, attempts: int, error: str) -> tuple[int, list[str]]:
-    """Note that the next operation failed; after ``attempts`` it is parked. Answers as :func:`_batch` does."""
+def _record_failure(op_id: str, install_id: str, now: datetime, attempts: int, error: str) -> tuple[int, list[str]]:
+    """Note that an operation failed; after ``attempts`` it is parked. Answers as :func:`_batch` does.
+
+    Another worker may have decided it meanwhile: then nothing is to be noted.
+    """
     _lock_install(install_id)
-    waiting = _waiting(install_id, now, 1)
-    if not waiting:
+    query = select(InboxOperation).where(InboxOperation.op_id == op_id, WAITING)
+    row = db.session.scalar(query.execution_options(populate_existing=True))
+    if row is None:
         return 0, []
-    row = waiting[0]
     row.attempts += 1
     if row.attempts < attempts:
         row.status = "retrying"

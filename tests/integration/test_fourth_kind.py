@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import pytest
+import structlog
 from flask import Flask
 from msgspec import Meta
 
@@ -15,6 +17,7 @@ from fieldsvc import kinds
 from fieldsvc.base.clock import utc_now
 from fieldsvc.kinds.base import AddContact, Decision, Kind, Operation, SetResult, Situation, applied, parked
 from fieldsvc.kinds.common import OPERATIONS, judge
+from fieldsvc.sync import reconcile
 from tests.field import Field, problem
 
 
@@ -137,3 +140,36 @@ def test_what_could_not_be_applied_is_applied_when_the_fault_is_mended(field: Fi
     assert field.get(f"/v1/jobs/{job}")["result"]["lean"] == 3
     phone.pull()
     assert phone.outcome(check) == "resolved"
+
+
+def test_what_another_worker_has_decided_meanwhile_costs_the_next_operation_no_attempt(field: Field) -> None:
+    phone, place = field.phone(), field.place()
+    job = field.job("pole_check", phone.crew_id, place)
+    check, after = phone.op("pole.check", job, {"lean": 3, "climbable": True}), phone.op("note.add", job, {"text": "x"})
+    mended: list[bool] = []
+
+    def mend(*told: Any) -> Any:
+        """The moment between the failure and its record, when another worker, who knows the kind, decides it."""
+        if told[2]["event"] == "operation-failed" and not mended:
+            mended.append(True)
+            kinds.register(POLE_CHECK)
+            other = threading.Thread(target=lambda: (field.settle(), phone.push(after)))
+            other.start()
+            other.join()
+        return told[2]
+
+    kinds.unregister(POLE_CHECK.name)
+    phone.push(check)
+    before = structlog.get_config()["processors"]
+    structlog.configure(processors=[mend, *before])
+    try:
+        with field.app.app_context():
+            reconcile.drain(phone.install_id, utc_now())
+    finally:
+        structlog.configure(processors=before)
+    assert mended
+    field.settle()
+    attempts = {row["op_id"]: row["attempts"] for row in field.get(f"/v1/operations?device={phone.id}")["items"]}
+    assert attempts == {check["op_id"]: 0, after["op_id"]: 0}
+    phone.pull()
+    assert [phone.outcome(op) for op in (check, after)] == ["applied", "applied"]
