@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from tests.field import Field, exchange
 from tests.services import Postgres
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
+_UNBOUNDED = "999999 per second"
 
 
 def furnish(settings: Settings) -> dict[str, str]:
@@ -61,6 +63,7 @@ def furnish(settings: Settings) -> dict[str, str]:
 
 def fuzz(settings: Settings, *options: str) -> subprocess.CompletedProcess[str]:
     """Run schemathesis with ``options`` against the service on ``settings``' database, in a folder of its own."""
+    settings = replace(settings, device_rate=_UNBOUNDED, work_rate=_UNBOUNDED)
     with Service(settings, port=0, workers=1) as service:
         env = os.environ | furnish(service.settings)
         program = Path(sys.executable).parent / "schemathesis"
