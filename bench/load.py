@@ -9,7 +9,9 @@ from __future__ import annotations
 import http.client
 import multiprocessing
 import os
+import re
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +26,7 @@ _ctx = multiprocessing.get_context("spawn")
 
 @dataclass(frozen=True)
 class Done:
-    """What one client did: monotonic seconds at its begin and end, seconds per request, operations by status."""
+    """What one client did: monotonic seconds at its begin and end, seconds per request, what its answers told of."""
 
     began: float
     ended: float
@@ -33,27 +35,35 @@ class Done:
     cpu: float
 
 
-def push_client(address: str, token: str, bodies: Sequence[bytes], go: Any, out: Any) -> None:
-    """Push ``bodies`` one after the other over one connection."""
-    host = urlsplit(address).netloc
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    connection = http.client.HTTPConnection(host, timeout=60)
+@dataclass(frozen=True)
+class Call:
+    """What a client asks again and again. ``found`` matches what is counted in an answer; group 1 says what it is."""
+
+    address: str
+    method: str
+    path: str
+    headers: dict[str, str]
+    found: bytes
+
+
+def http_client(call: Call, bodies: Sequence[bytes | None], go: Any, out: Any) -> None:
+    """Ask once for each of ``bodies``, one after the other over one connection."""
+    connection = http.client.HTTPConnection(urlsplit(call.address).netloc, timeout=60)
+    found = re.compile(call.found)
     took: list[float] = []
-    counts = {"accepted": 0, "other": 0}
+    counts: Counter[str] = Counter()
     go.wait()
     began, cpu = time.monotonic(), time.process_time()
     for body in bodies:
         start = time.perf_counter()
-        connection.request("POST", "/sync/v1/push", body, headers)
+        connection.request(call.method, call.path, body, call.headers)
         answer = connection.getresponse()
         data = answer.read()
         took.append(time.perf_counter() - start)
         if answer.status != 200:
-            raise SystemExit(f"push answered {answer.status}: {data[:500]!r}")
-        accepted = data.count(b'"status":"accepted"')
-        counts["accepted"] += accepted
-        counts["other"] += data.count(b'"status":') - accepted
-    out.put(Done(began, time.monotonic(), took, counts, time.process_time() - cpu))
+            raise SystemExit(f"{call.method} {call.path} answered {answer.status}: {data[:500]!r}")
+        counts.update(word.decode() for word in found.findall(data))
+    out.put(Done(began, time.monotonic(), took, dict(counts), time.process_time() - cpu))
 
 
 def copy_client(dsn: str, statement: str, blocks: Sequence[bytes], go: Any, out: Any) -> None:
@@ -89,6 +99,25 @@ def together(client: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) 
     for process in processes:
         process.join()
     return done
+
+
+def span(done: Sequence[Done]) -> float:
+    """Seconds from the first client's begin to the last one's end."""
+    return max(one.ended for one in done) - min(one.began for one in done)
+
+
+def counted(done: Sequence[Done]) -> Counter[str]:
+    """What all clients' answers told of."""
+    total: Counter[str] = Counter()
+    for one in done:
+        total.update(one.counts)
+    return total
+
+
+def cpu_each(before: dict[str, float], after: dict[str, float], done: Sequence[Done], things: int) -> dict[str, float]:
+    """Milliseconds of processor time for each of so many ``things``, by who used them; the clients' own included."""
+    used = {name: after[name] - before[name] for name in after} | {"clients": sum(one.cpu for one in done)}
+    return {name: value * 1000 / things for name, value in used.items() if value > 0}
 
 
 def cpu_seconds(pid: int) -> float:

@@ -68,10 +68,20 @@ def _completion(chance: random.Random) -> dict[str, Any]:
     }
 
 
-def batches(sender: Any, jobs: Sequence[str], count: int, size: int, *, seed: int, first_seq: int = 1) -> list[Batch]:
+def batches(
+    sender: Any,
+    jobs: Sequence[str],
+    count: int,
+    size: int,
+    *,
+    seed: int,
+    first_seq: int = 1,
+    op_bytes: int = OP_BYTES,
+) -> list[Batch]:
     """``count`` pushes of ``size`` operations of one device, in order from ``first_seq``.
 
     :param sender: has ``install_id``, ``device_id`` and ``crew_id``.
+    :param op_bytes: what each operation weighs, if it is not heavier without a trail.
     """
     work = shift(jobs, seed)
     chance = random.Random(seed)
@@ -83,7 +93,7 @@ def batches(sender: Any, jobs: Sequence[str], count: int, size: int, *, seed: in
         for place in range(size):
             seq = first_seq + number * size + place
             at = began + timedelta(seconds=seq)
-            op = _operation(*next(work), seq, at, chance)
+            op = _operation(*next(work), seq, at, chance, op_bytes)
             ops.append(orjson.dumps(op))
             rows.append(_copy_row(sender, op, ops[-1], at))
         clock = format_time(datetime.now(UTC))
@@ -93,7 +103,7 @@ def batches(sender: Any, jobs: Sequence[str], count: int, size: int, *, seed: in
 
 
 def _operation(
-    job: str, kind: str, payload: dict[str, Any], seq: int, at: datetime, chance: random.Random
+    job: str, kind: str, payload: dict[str, Any], seq: int, at: datetime, chance: random.Random, op_bytes: int
 ) -> dict[str, Any]:
     op = {
         "op_id": new_id(),
@@ -111,7 +121,7 @@ def _operation(
         "payload": payload,
     }
     trail: list[list[float]] = []
-    missing = OP_BYTES - len(orjson.dumps(op | {"trail": []}))
+    missing = op_bytes - len(orjson.dumps(op | {"trail": []}))
     while missing > 0:
         trail.append([round(111.5 + chance.random() / 9, 6), round(35.4 + chance.random() / 9, 6), seq + len(trail)])
         missing -= len(orjson.dumps(trail[-1])) + 1

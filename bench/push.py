@@ -102,18 +102,18 @@ def accepting(run: Running, plan: Plan) -> dict[str, Any]:
         ]
         seq += pushes * PER_PUSH
         for what in ("push", "copy"):
-            before = _cpu_now(run)
+            before = run.cpu()
             if what == "push":
-                done = load.together(load.push_client, _push_arguments(run, senders, load_of))
-                assert sum(one.counts["accepted"] for one in done) == pushes * PER_PUSH * CLIENTS, done
+                done = load.together(load.http_client, _push_arguments(run, senders, load_of))
+                assert load.counted(done) == {"accepted": pushes * PER_PUSH * CLIENTS}, done
             else:
                 arguments = [(run.dsn, statement, [batch.rows for batch in one]) for one in load_of]
                 done = load.together(load.copy_client, arguments)
             if number >= 0:
                 operations_done = pushes * PER_PUSH * CLIENTS
-                rates[what].append(operations_done / _span(done))
+                rates[what].append(operations_done / load.span(done))
                 took[what] += [seconds * 1000 for one in done for seconds in one.took]
-                cpu[what].append(_cpu_used(before, _cpu_now(run), done, operations_done))
+                cpu[what].append(load.cpu_each(before, run.cpu(), done, operations_done))
     ratios = [push / copy for push, copy in zip(rates["push"], rates["copy"], strict=True)]
     return {
         "push_per_s": report.median(rates["push"]),
@@ -124,8 +124,8 @@ def accepting(run: Running, plan: Plan) -> dict[str, Any]:
         "push_ms_95": report.percentile(took["push"], 0.95),
         "copy_ms": report.median(took["copy"]),
         "copy_ms_95": report.percentile(took["copy"], 0.95),
-        "cpu_ms": _medians(cpu["push"]),
-        "copy_cpu_ms": _medians(cpu["copy"]),
+        "cpu_ms": report.medians(cpu["push"]),
+        "copy_cpu_ms": report.medians(cpu["copy"]),
     }
 
 
@@ -146,26 +146,25 @@ def reconciling(run: Running, plan: Plan) -> dict[str, Any]:
         ]
         seq += pushes * PER_PUSH
         total += pushes * PER_PUSH * CLIENTS
-        before = _cpu_now(run)
-        done = load.together(load.push_client, _push_arguments(run, senders, load_of))
+        before = run.cpu()
+        done = load.together(load.http_client, _push_arguments(run, senders, load_of))
         ended = _until_decided(run.dsn)
         if number >= 0:
             operations_done = pushes * PER_PUSH * CLIENTS
             rates.append(operations_done / (ended - min(one.began for one in done)))
-            cpu.append(_cpu_used(before, _cpu_now(run), done, operations_done))
+            cpu.append(load.cpu_each(before, run.cpu(), done, operations_done))
     with psycopg.connect(run.dsn) as connection:
         outcomes = dict(connection.execute("SELECT status, count(*) FROM operation GROUP BY status ORDER BY 1"))
         told = connection.execute("SELECT count(*) FROM sync_feed WHERE entity = 'outcome'").fetchone()
     assert sum(outcomes.values()) == total and told == (total,), (outcomes, told, total)
-    return {"per_s": report.median(rates), "rounds": rates, "outcomes": outcomes, "cpu_ms": _medians(cpu)}
+    return {"per_s": report.median(rates), "rounds": rates, "outcomes": outcomes, "cpu_ms": report.medians(cpu)}
 
 
 def _push_arguments(
     run: Running, senders: Sequence[Sender], load_of: Sequence[Sequence[operations.Batch]]
 ) -> list[tuple[Any, ...]]:
     return [
-        (run.service.url, sender.token, [batch.body for batch in batches])
-        for sender, batches in zip(senders, load_of, strict=True)
+        (run.push(sender), [batch.body for batch in batches]) for sender, batches in zip(senders, load_of, strict=True)
     ]
 
 
@@ -181,30 +180,6 @@ def _until_decided(dsn: str) -> float:
         while connection.execute(_WAITING).fetchone() != (0,):
             _pause.wait(0.02)
     return time.monotonic()
-
-
-def _span(done: Sequence[load.Done]) -> float:
-    return max(one.ended for one in done) - min(one.began for one in done)
-
-
-def _cpu_now(run: Running) -> dict[str, float]:
-    workers = [f"worker-{number}" for number in range(1, run.workers + 1)]
-    parts = {"web": ["web"], "workers": workers, "redis": ["redis"]}
-    used = {part: sum(load.cpu_seconds(run.service.pid(name)) for name in names) for part, names in parts.items()}
-    postgres = run.postgres.own.process if run.postgres.own else None
-    return used | {"postgresql": load.cpu_seconds(postgres.pid) if postgres else 0.0}
-
-
-def _cpu_used(
-    before: dict[str, float], after: dict[str, float], done: Sequence[load.Done], operations_done: int
-) -> dict[str, float]:
-    used = {name: after[name] - before[name] for name in after} | {"clients": sum(one.cpu for one in done)}
-    return {name: value * 1000 / operations_done for name, value in used.items() if value > 0}
-
-
-def _medians(rounds: Sequence[dict[str, float]]) -> dict[str, float]:
-    names = dict.fromkeys(name for one in rounds for name in one)
-    return {name: report.median([one.get(name, 0.0) for one in rounds]) for name in names}
 
 
 if __name__ == "__main__":

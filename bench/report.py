@@ -38,6 +38,12 @@ def dump(result: dict[str, Any]) -> None:
     print(json.dumps(result, indent=1))
 
 
+def medians(rounds: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The median of each name over the rounds; a round without it counts as 0."""
+    names = dict.fromkeys(name for one in rounds for name in one)
+    return {name: median([one.get(name, 0.0) for one in rounds]) for name in names}
+
+
 def median(values: Sequence[float]) -> float:
     return statistics.median(values)
 

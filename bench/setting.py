@@ -18,6 +18,7 @@ import psycopg
 from flask import Flask
 from sqlalchemy import select
 
+from bench import load
 from fieldsvc.app import create_app
 from fieldsvc.base.clock import new_id, utc_now
 from fieldsvc.base.db import db, transaction
@@ -33,6 +34,8 @@ from fieldsvc.work.models import Job
 from tests import services
 
 MUST_BE_ON = ("fsync", "synchronous_commit", "full_page_writes")
+
+_UNBOUNDED = "999999 per second"
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,24 @@ class Running:
     postgres: services.Postgres
     workers: int
 
+    def push(self, sender: Sender) -> load.Call:
+        """A push of ``sender``; what is counted is the status of each operation."""
+        headers = {"Authorization": f"Bearer {sender.token}", "Content-Type": "application/json"}
+        return load.Call(self.service.url, "POST", "/sync/v1/push", headers, rb'"status":"(\w+)"')
+
+    def cpu(self) -> dict[str, float]:
+        """Processor seconds used so far, by part of the service."""
+        workers = [f"worker-{number}" for number in range(1, self.workers + 1)]
+        parts = {"web": ["web"], "workers": workers, "redis": ["redis"]}
+        used = {part: sum(load.cpu_seconds(self.service.pid(name)) for name in names) for part, names in parts.items()}
+        return used | {"postgresql": postgres_cpu(self.postgres)}
+
+
+def postgres_cpu(server: services.Postgres) -> float:
+    """Processor seconds the server and its backends have used so far; 0 for a server that is not our own."""
+    process = server.own.process if server.own else None
+    return load.cpu_seconds(process.pid) if process else 0.0
+
 
 @contextmanager
 def durable_postgres() -> Iterator[services.Postgres]:
@@ -78,7 +99,13 @@ def running(server: services.Postgres, workers: int) -> Iterator[Running]:
     name = server.create()
     url = server.database_url(name)
     with tempfile.TemporaryDirectory(prefix="fieldsvc-bench-") as folder:
-        settings = Settings(database_url=url, data_dir=Path(folder) / "var", log_level="WARNING")
+        settings = Settings(
+            database_url=url,
+            data_dir=Path(folder) / "var",
+            log_level="WARNING",
+            device_rate=_UNBOUNDED,  # a few devices do here what thousands do
+            work_rate=_UNBOUNDED,
+        )
         with Service(settings, port=0, workers=workers) as service:
             app = create_app(service.settings)
             try:
