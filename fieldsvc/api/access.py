@@ -100,10 +100,15 @@ def _staff(token: str) -> Actor | None:
     return staff_actor(token, utc_now())
 
 
-def _bearer(find: Callable[[str], Actor | None]) -> Actor:
+def presented() -> str | None:
+    """The bearer token that came with this request, whatever it is worth."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    token = token.strip()
-    if scheme.lower() != "bearer" or not token:
+    return token.strip() or None if scheme.lower() == "bearer" else None
+
+
+def _bearer(find: Callable[[str], Actor | None]) -> Actor:
+    token = presented()
+    if token is None:
         raise FieldsvcError("unauthenticated", "send Authorization: Bearer <token>")
     with reading():
         found = find(token) if len(token) <= 200 else None

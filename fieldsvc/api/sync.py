@@ -64,13 +64,21 @@ class Enrolled(Schema):
 @access.public("a device has no token yet; the single-use code is its proof, and attempts are limited")
 @blp.arguments(EnrolArgs)
 @blp.response(201, Enrolled)
-@blp.errors("not-found", "code-used", "code-expired", "too-many-requests", "conflict")
+@blp.errors("not-found", "code-used", "code-expired", "install-in-use", "too-many-requests", "conflict")
 def enrol(body: dict[str, Any]) -> dict[str, Any]:
-    """Turn an enrolment code into a device with a token of its own"""
+    """Turn an enrolment code into a device with a token of its own
+
+    An installation that is in use sends its present token along; without it only a revoked one is enrolled again.
+    """
     now = utc_now()
     with limits.attempt("enrol"), transaction():
         device, token = devices.enrol(
-            body["code"], body["install_id"], body.get("platform"), body.get("app_version"), now
+            body["code"],
+            body["install_id"],
+            body.get("platform"),
+            body.get("app_version"),
+            now,
+            held=access.presented(),
         )
         return {"device_id": device.id, "crew_id": device.crew_id, "token": token, "server_time": now}
 

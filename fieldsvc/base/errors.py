@@ -23,6 +23,7 @@ CODES: dict[str, tuple[int, str]] = {
     "state-not-allowed": (409, "Not possible in this state"),
     "idempotency-key-reused": (409, "The Idempotency-Key was used for another request"),
     "code-used": (409, "The enrolment code has been used"),
+    "install-in-use": (409, "This installation is enrolled already"),
     "code-expired": (410, "The enrolment code has expired"),
     "precondition-failed": (412, "Changed meanwhile"),
     "too-large": (413, "Too large"),

@@ -1,7 +1,8 @@
 """Devices: enrolled with a single-use, short-lived code, bound to one crew, revocable.
 
 A device is one install of the app. Enrolled again with a new code it is moved to that code's crew, and its old token is
-dead; what it still holds in its outbox stays its own.
+dead; what it still holds in its outbox stays its own. Who takes an install over has to show that it is his: by its
+present token, or by having it revoked before.
 """
 
 from __future__ import annotations
@@ -83,12 +84,19 @@ def enrolment_uri(server: str, code: str) -> str:
 
 
 def enrol(
-    code: str, install_id: str, platform: str | None, app_version: str | None, now: datetime
+    code: str,
+    install_id: str,
+    platform: str | None,
+    app_version: str | None,
+    now: datetime,
+    *,
+    held: str | None = None,
 ) -> tuple[Device, str]:
     """Turn a code into a device of its crew and that device's token, which is not kept.
 
+    :param held: the token the install holds; needed to enrol one again that is in use.
     :raises NotFound: no such code.
-    :raises Conflict: ``code-used``, or ``state-not-allowed`` for a crew that is not active any more.
+    :raises Conflict: ``code-used``, ``install-in-use``, or ``state-not-allowed`` for a crew that is no longer active.
     :raises FieldsvcError: ``code-expired``.
     """
     plain = re.sub(r"[^0-9A-Z]", "", code.upper())
@@ -104,6 +112,11 @@ def enrol(
     if row.expires_at <= now:
         raise FieldsvcError("code-expired", "this enrolment code has expired: ask for a new one")
     device = db.session.scalar(select(Device).where(Device.install_id == install_id).with_for_update())
+    if device is not None and _in_use(device) and (held is None or token_hash(held) != device.token_hash):
+        raise Conflict(
+            "this installation is enrolled and in use: send its token along, or have it revoked before",
+            code="install-in-use",
+        )
     device_id = device.id if device else new_id()
     _use(row.id, device_id, now)
     crew = db.session.get_one(Crew, row.crew_id)
@@ -126,6 +139,11 @@ def enrol(
     db.session.flush()
     _record_enrolment(device, crew, former, now)
     return device, token
+
+
+def _in_use(device: Device) -> bool:
+    """Whether the device has called with its token: before that the answer to its enrolment may have been lost."""
+    return device.revoked_at is None and device.last_seen_at is not None and device.last_seen_at >= device.enrolled_at
 
 
 def _use(code_id: str, device_id: str, now: datetime) -> None:

@@ -125,6 +125,32 @@ def test_the_same_install_enrolled_again_moves_and_its_old_token_is_dead(app: Fl
     assert listed["id"] == handheld.id
 
 
+def test_an_install_in_use_is_not_taken_over_with_a_code_alone(app: Flask, client: FlaskClient) -> None:
+    caller = make_staff(app)
+    handheld, other = make_device(app, make_crew(app, "ONE")), make_crew(app, "TWO")
+    now = {"device_time": "2026-11-21T08:00:00Z"}
+    assert handheld.client.post("/sync/v1/hello", json=now).status_code == 200
+    code = new_code(caller, other)["code"]
+    strange = {"Authorization": "Bearer fd_" + "x" * 43}
+    for headers in ({}, strange, {"Authorization": "Basic eA=="}):
+        refused = enrol(client, code, handheld.install_id, headers=headers)
+        assert (refused.status_code, refused.json["type"]) == (409, "/problems/install-in-use"), headers
+    assert handheld.client.get("/sync/v1/pull").status_code == 200, "nothing has changed"
+    moved = enrol(handheld.client, code, handheld.install_id)
+    assert (moved.status_code, moved.json["device_id"], moved.json["crew_id"]) == (201, handheld.id, other)
+    assert handheld.client.get("/sync/v1/pull").status_code == 401
+    # the answer to that was lost: with its new token nobody has called yet
+    again = enrol(client, new_code(caller, other)["code"], handheld.install_id)
+    assert again.status_code == 201
+    token = {"Authorization": f"Bearer {again.json['token']}"}
+    assert client.post("/sync/v1/hello", json=now, headers=token).status_code == 200
+    code = new_code(caller, other)["code"]
+    assert enrol(client, code, handheld.install_id).status_code == 409
+    assert caller.post(f"/v1/devices/{handheld.id}/revoke").status_code == 200
+    back = enrol(client, code, handheld.install_id)
+    assert (back.status_code, back.json["device_id"]) == (201, handheld.id), "revoked, it comes back with a code"
+
+
 def test_devices_of_other_territories_are_not_found(app: Flask) -> None:
     ids = make_territories(app)
     mine = make_device(app, make_crew(app, territory_ids=[ids["A"]]))
