@@ -65,9 +65,9 @@ class Device:
 
     def sync(self):
         """What to do whenever there is a line. Pushes go first: the crew's work is worth more than its news."""
-        limits = self.hello()["limits"]
-        self.push(limits["push_ops"], limits["push_bytes"])
-        self.pull(limits["pull_rows"])
+        told = self.hello()
+        self.push(told["limits"]["push_ops"], told["limits"]["push_bytes"], told["backoff_s"])
+        self.pull(told["limits"]["pull_rows"])
 
     def hello(self):
         (pending,) = self.db.execute("SELECT count(*) FROM outbox WHERE status IS NULL").fetchone()
@@ -76,19 +76,20 @@ class Device:
             self.db.execute("UPDATE outbox SET status = NULL, outcome = NULL WHERE seq >= ?", (told["next_seq"],))
         return told
 
-    def push(self, most_ops=200, most_bytes=1 << 20):
-        """Send what has had no answer, in order, in batches within the limits."""
+    def push(self, most_ops=200, most_bytes=1 << 20, wait=0):
+        """Send what has had no answer, in order, in batches within the limits; as slowly as the service asks for."""
         while batch := self.db.execute(BATCH, (most_ops, most_bytes - 500)).fetchall():
+            self.pause(wait)
             head = json.dumps({"install_id": self._get("install_id")} | clocks("device_time"))
-            body = head[:-1] + ', "ops": [' + ", ".join(body for _, body in batch) + "]}"
-            answers = self._call("POST", "push", body)["results"]
+            told = self._call("POST", "push", head[:-1] + ', "ops": [' + ", ".join(body for _, body in batch) + "]}")
             with self.db:
-                self.db.executemany("UPDATE outbox SET status = :status WHERE op_id = :op_id", answers)
+                self.db.executemany("UPDATE outbox SET status = :status WHERE op_id = :op_id", told["results"])
+            wait = told["backoff_s"]
 
     def pull(self, limit=500):
         """Everything new. Changes and checkpoint are stored together: cut anywhere, nothing is lost or skipped."""
         while True:
-            if self._get("checkpoint") is None:
+            while self._get("checkpoint") is None:  # on a slow line it comes in several parts
                 self._stubborn(self.snapshot)
             page = self._call("GET", f"pull?limit={limit}&cp={self._get('checkpoint')}")
             with self.db:
@@ -188,8 +189,7 @@ class Device:
             yield from [rest] if rest else []
 
     def _get(self, name):
-        row = self.db.execute("SELECT value FROM state WHERE name = ?", (name,)).fetchone()
-        return row and row[0]
+        return (self.db.execute("SELECT value FROM state WHERE name = ?", (name,)).fetchone() or [None])[0]
 
     def _set(self, **values):
         self.db.executemany("REPLACE INTO state VALUES (?, ?)", values.items())

@@ -23,15 +23,15 @@ from fieldsvc.base.errors import FieldsvcError
 
 View = Callable[..., Any]
 
-PLACES = {"evidence": 6, "pull": 4, "first": 2}
-"""Lane → requests at once in a process. As many again may wait for a place, each in a thread of its own."""
+PLACES = {"evidence": (6, 6), "pull": (4, 16), "first": (2, 8)}
+"""Lane → how many requests at once in a process, and how many more may wait for a place, each in its thread."""
 PUSHES = 8
 """Threads kept free for pushes."""
 OTHERS = 6
 """Threads kept free for staff and whatever else is in no lane."""
 STREAMS = 32
 """Open streams of a process; each takes a thread and no database connection."""
-THREADS = 2 * sum(PLACES.values()) + PUSHES + OTHERS + STREAMS
+THREADS = sum(map(sum, PLACES.values())) + PUSHES + OTHERS + STREAMS
 """Threads of a web process: what the lanes take when all are full, and still enough for everything else."""
 
 WAIT_S = 0.2
@@ -44,9 +44,9 @@ _EXTENSION = "fieldsvc.lanes"
 class Lane:
     """The places of one lane in this process."""
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, places: int, waiting: int) -> None:
         self._free = threading.Semaphore(places)
-        self._waiting = threading.Semaphore(places)
+        self._waiting = threading.Semaphore(waiting)
 
     def enter(self) -> bool:
         """Whether a place was free, or became so within :data:`WAIT_S`; at once False when too many wait already."""
@@ -99,7 +99,7 @@ class _Body:
 
 def init_app(app: Flask) -> None:
     """Give ``app`` its lanes."""
-    app.extensions[_EXTENSION] = {name: Lane(places) for name, places in PLACES.items()}
+    app.extensions[_EXTENSION] = {name: Lane(*sizes) for name, sizes in PLACES.items()}
 
 
 def lane(name: str | Callable[[], str]) -> Callable[[View], View]:

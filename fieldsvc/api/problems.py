@@ -13,6 +13,7 @@ import orjson
 import structlog
 from flask import Flask, Response, current_app
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from fieldsvc.base.errors import CODES, FieldsvcError, Invalid
@@ -67,6 +68,7 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(HTTPException, _of_http)
     app.register_error_handler(IntegrityError, _raced)
     app.register_error_handler(OperationalError, _database_away)
+    app.register_error_handler(NoConnection, _no_connection)
     app.register_error_handler(Exception, _mistake)
 
 
@@ -181,6 +183,12 @@ def _raced(error: IntegrityError) -> Response:
 def _database_away(error: DBAPIError) -> Response:
     log.error("database-away", error=type(error.orig).__name__)
     return problem("unavailable", "the database does not answer right now", headers={"Retry-After": "2"})
+
+
+def _no_connection(error: NoConnection) -> Response:
+    """Every connection of this process is in use, and none came back in time."""
+    log.error("no-connection")
+    return problem("unavailable", "the database has too much to do right now", headers={"Retry-After": "5"})
 
 
 def _mistake(error: BaseException) -> Response:

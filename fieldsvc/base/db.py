@@ -139,10 +139,10 @@ def engine_options(settings: Settings) -> dict[str, Any]:
     """Options for ``SQLALCHEMY_ENGINE_OPTIONS`` fitting the database in ``settings``."""
     options: dict[str, Any] = {"json_serializer": dumps, "json_deserializer": orjson.loads}
     options["hide_parameters"] = True  # a fault is logged with its statement; the values are people's names and phones
+    if settings.database_url != "sqlite://":  # in memory there is one connection only
+        options |= {"pool_size": 10, "max_overflow": 20}
     if settings.is_sqlite:
         options["connect_args"] = {"timeout": 30, "check_same_thread": False}
-    else:
-        options |= {"pool_size": 10, "max_overflow": 20}
     return options
 
 
