@@ -114,7 +114,7 @@ def openapi(check: bool, file: Path) -> None:
     click.echo(f"{file}: as the code says")
 
 
-for _module in ("fieldsvc.commands", "fieldsvc.demo.command"):
+for _module in ("fieldsvc.commands", "fieldsvc.demo.command", "fieldsvc.simulate.command"):
     import_module(_module).attach(main)
 
 if __name__ == "__main__":

@@ -285,6 +285,11 @@ class Service:
         self.end_child("redis")
         self.start_child("redis")
 
+    def empty_redis(self) -> None:
+        """Have Redis forget everything, as one does that was set up without its files."""
+        with Redis.from_url(self.settings.redis_url or "") as redis:
+            redis.flushall()
+
     def _supervised(self, act: Callable[[], None]) -> None:
         """Do ``act`` in the thread all children hang on."""
         if self._thread is None:

@@ -12,7 +12,7 @@ import random
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -126,7 +126,7 @@ class App:
 
     def get(self, name: str) -> str | None:
         row = self.db.execute("SELECT value FROM state WHERE name = ?", (name,)).fetchone()
-        return row and row[0]
+        return row[0] if row else None
 
     def set(self, **values: str | None) -> None:
         self.db.executemany("REPLACE INTO state VALUES (?, ?)", values.items())
@@ -181,7 +181,7 @@ class App:
         :param mess: the chance of each bad habit.
         :param patient: wait as long as the service asks for, instead of until the next time.
         """
-        self._patient = patient
+        self._patient = self._patient or patient
         limits = self.hello()
         for batch in self._batches(chance, mess, limits["push_ops"]):
             self._push(batch, chance, mess)
@@ -375,6 +375,34 @@ class App:
                     self._take(found["put"] + [{"op": "delete", **key} for key in found["delete"]])
                 self.tally.repaired += len(found["put"]) + len(found["delete"])
                 after = found["next"]
+
+    def anew(self) -> dict[tuple[str, str], tuple[int, Doc]]:
+        """What a snapshot holds now, beside the copy: (entity, id) → revision and document."""
+        held: dict[tuple[str, str], tuple[int, Doc]] = {}
+        position = ""
+        for _ in range(60):
+            try:
+                for told in self._whole_snapshot(position):
+                    if "op" in told:
+                        held[told["entity"], told["id"]] = (told["rev"], told["doc"])
+                    elif "checkpoint" in told:
+                        return held
+                    else:
+                        position = f"?after={told['position']}"
+            except Later as later:
+                _pause.wait(min(later.seconds, 10))
+        raise LineDown("the snapshot does not come to its end")
+
+    def _whole_snapshot(self, position: str) -> Iterator[Doc]:
+        with closing(self.line.lines(self._path("snapshot" + position), self._headers())) as lines:
+            status = int(next(lines))
+            if status != 200:
+                self._refused("GET", "snapshot", Answer(status, {}, b"".join(lines)))
+            yield from map(_read, lines)
+
+    def patient(self) -> None:
+        """From now on wait as long as the service asks for."""
+        self._patient = True
 
     def ask(self, op_ids: Sequence[str]) -> list[Doc]:
         """What became of operations, at most 100 a question."""

@@ -13,7 +13,7 @@ import socket
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -100,7 +100,7 @@ class Line:
             raise
         return Answer(answer.status, dict(answer.headers.items()), content)
 
-    def lines(self, path: str, headers: Mapping[str, str]) -> Iterator[bytes]:
+    def lines(self, path: str, headers: Mapping[str, str]) -> Generator[bytes, None, None]:
         """The lines of a streamed answer, as they come; the first item is the status as a number in text.
 
         :raises LineDown: also in the middle.
