@@ -9,7 +9,8 @@ from pathlib import Path
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from fieldsvc import api, console, queue
+from fieldsvc import api, console, queue, rules
+from fieldsvc.base import signing
 from fieldsvc.base.db import db, engine_options, prepare_engine
 from fieldsvc.config import BadSetting, Settings
 
@@ -31,7 +32,8 @@ def migrations_dir() -> Path:
 def create_app(settings: Settings | None = None) -> Flask:
     """A ready Flask application for ``settings`` (default: from the environment).
 
-    :raises BadSetting: PostgreSQL without ``FIELDSVC_SECRET_KEY``: several processes must sign with one key.
+    :raises BadSetting: PostgreSQL without ``FIELDSVC_SECRET_KEY``: several processes must sign with one key; rule packs
+        that cannot be used.
     """
     settings = settings or Settings.from_env()
     secret = settings.secret_key
@@ -41,6 +43,10 @@ def create_app(settings: Settings | None = None) -> Flask:
                 "FIELDSVC_SECRET_KEY must be set: checkpoints are signed with it, in every process the same"
             )
         secret = secrets.token_hex(32)
+    try:
+        rules.read_also(settings.rules_dir)
+    except rules.RuleError as error:
+        raise BadSetting(f"FIELDSVC_RULES_DIR: {error}") from None
     load_models()
     app = Flask("fieldsvc", static_folder=None)
     app.config.update(
@@ -56,6 +62,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     db.init_app(app)
     with app.app_context():
         prepare_engine(db.engine)
+    signing.init_app(app)
     queue.init_app(app, settings)
     api.init_app(app)
     console.init_app(app)

@@ -33,7 +33,10 @@ ROOMS = (
     "reviews",
     "sync",
     "sync_copy",
+    "compat_rxdb",
+    "compat_watermelon",
     "stream",
+    "receipts",
     "health",
 )
 """The modules of this package that have a blueprint ``blp``, in the order of the description."""

@@ -69,7 +69,10 @@ class Push(Struct, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """An operation after reading: ``op`` and times, or ``errors`` saying why it cannot be taken."""
+    """An operation after reading: ``op`` and times, or ``errors`` saying why it cannot be taken.
+
+    ``sha256`` is over what it says, ``raw_sha256`` over the bytes as they came where ``body`` is not those bytes.
+    """
 
     op_id: str
     seq: int | None
@@ -79,6 +82,7 @@ class Read:
     claimed: datetime | None = None
     reason: str | None = None
     errors: tuple[dict[str, str], ...] = ()
+    raw_sha256: str | None = None
 
 
 _decode_push = msgspec.json.Decoder(Push).decode
@@ -207,7 +211,8 @@ def _unreadable(raw: bytes, body: str, value: Any, errors: list[dict[str, str]],
     """Keep whatever identifies the operation, so that its sender can be told; without an id its digest serves as
     one.
     """
-    sha256 = sha256 or hashlib.sha256(raw).hexdigest()
+    raw_sha256 = hashlib.sha256(raw).hexdigest()
+    sha256 = sha256 or raw_sha256
     op_id = seq = None
     if isinstance(value, dict):
         op_id, seq = value.get("op_id"), value.get("seq")
@@ -219,7 +224,7 @@ def _unreadable(raw: bytes, body: str, value: Any, errors: list[dict[str, str]],
         op_id = f"unreadable:{sha256}"
     if not (isinstance(seq, int) and not isinstance(seq, bool) and 1 <= seq <= _MAX_INT):
         seq = None
-    return Read(op_id, seq, body, sha256, reason="bad_payload", errors=tuple(errors))
+    return Read(op_id, seq, body, sha256, reason="bad_payload", errors=tuple(errors), raw_sha256=raw_sha256)
 
 
 _OP_ID = re.compile(rb'"op_id"\s*:\s*"([A-Za-z0-9._:-]{1,80})"')

@@ -228,3 +228,13 @@ class UploadPart(Base):
     start: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     size: Mapped[int]
     path: Mapped[str] = mapped_column(String(120))
+
+
+class SigningKey(Base):
+    """A public key that receipts were signed with: 32 bytes in base64url. ``kid`` is its thumbprint (RFC 7638)."""
+
+    __tablename__ = "signing_key"
+
+    kid: Mapped[str] = mapped_column(String(43), primary_key=True)
+    public_key: Mapped[str] = mapped_column(String(43))
+    first_used_at: Mapped[datetime]

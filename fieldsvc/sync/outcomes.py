@@ -14,7 +14,9 @@ from fieldsvc.base.db import db
 from fieldsvc.base.plain import plain
 from fieldsvc.feed import publish
 from fieldsvc.history.record import Source, record
+from fieldsvc.sync import receipts
 from fieldsvc.sync.models import InboxOperation
+from fieldsvc.sync.receipts import Handed
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Outcome:
 
     op_id: str
     device_id: str
+    handed: Handed
     kind: str
     entity: str
     entity_id: str
@@ -40,8 +43,8 @@ class Outcome:
 
     @cached_property
     def doc(self) -> dict[str, Any]:
-        """As the device sees it."""
-        return {
+        """As the device sees it, with the receipt."""
+        told: dict[str, Any] = {
             "op_id": self.op_id,
             "kind": self.kind,
             "entity": self.entity,
@@ -56,6 +59,24 @@ class Outcome:
             "resolution": self.resolution,
             "decided_at": plain(self.decided_at),
         }
+        return told | {"receipt": receipts.sign(self._claims(told), self.decided_at)}
+
+    def _claims(self, told: dict[str, Any]) -> dict[str, Any]:
+        """What the receipt vouches for."""
+        return {
+            "op_id": self.op_id,
+            "body_sha256": self.handed.sha256,
+            "install_id": self.handed.install_id,
+            "device_id": self.device_id,
+            "seq": self.handed.seq,
+            **{name: told[name] for name in _VOUCHED},
+            "rev": self.rev,
+            "entity_rev": self.entity_rev,
+        }
+
+
+_VOUCHED = ("kind", "entity", "entity_id", "outcome", "reason", "resolution", "decided_at")
+"""Members of the document that the receipt repeats."""
 
 
 def device_scope(device_id: str) -> str:

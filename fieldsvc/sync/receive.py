@@ -22,6 +22,7 @@ from fieldsvc.sync import hello, outcomes
 from fieldsvc.sync.clocks import Clock, Seen, Told, estimates, suspect
 from fieldsvc.sync.envelope import Push, Read, read
 from fieldsvc.sync.models import HELD, InboxOperation, Install, OperationDependency
+from fieldsvc.sync.receipts import Handed, digest
 
 TERMINAL = frozenset(
     {"applied", "merged", "applied_conflict", "parked", "superseded", "rejected", "forced", "resolved"}
@@ -426,6 +427,7 @@ def _envelope_rejection(sender: Sender, item: Read, now: datetime) -> outcomes.O
     return outcomes.Outcome(
         op_id=item.op_id,
         device_id=sender.device_id,
+        handed=Handed(sender.install_id, item.seq, item.raw_sha256 or digest(item.body)),
         kind="unreadable",
         entity="",
         entity_id="",

@@ -23,6 +23,7 @@ from fieldsvc.records import customers
 from fieldsvc.sync import outcomes, verdict
 from fieldsvc.sync.envelope import decode
 from fieldsvc.sync.models import InboxOperation, Review
+from fieldsvc.sync.receipts import handed
 from fieldsvc.work import change
 from fieldsvc.work.models import Job
 
@@ -132,6 +133,7 @@ def _close(source: Source, review: Review, row: InboxOperation, job: Job | None,
     end = outcomes.Outcome(
         op_id=row.op_id,
         device_id=row.device_id,
+        handed=handed(row),
         kind=row.kind,
         entity=row.entity,
         entity_id=row.entity_id,

@@ -28,6 +28,7 @@ from fieldsvc.sync import effects, situation
 from fieldsvc.sync.envelope import Operation as Sent
 from fieldsvc.sync.models import InboxOperation, Review
 from fieldsvc.sync.outcomes import Outcome
+from fieldsvc.sync.receipts import handed
 from fieldsvc.work import change
 from fieldsvc.work.models import Assignment, Job
 
@@ -352,6 +353,7 @@ def _outcome(
     return Outcome(
         op_id=row.op_id,
         device_id=row.device_id,
+        handed=handed(row),
         kind=row.kind,
         entity=row.entity,
         entity_id=row.entity_id,
