@@ -40,8 +40,7 @@ def draw(told: Mapping[str, Any]) -> str:
 
     title = f"{told['devices']} devices, {told['hours']} hours, seed {told['seed']}, {told['database']}"
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDE} {_HIGH}" font-family="sans-serif" '
-        'font-size="12" fill="#333">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDE} {_HIGH}" font-family="sans-serif">',
         f'<rect width="{_WIDE}" height="{_HIGH}" fill="white"/>',
         _text(_LEFT, 22, f"Operations: {title}", size=15),
     ]
@@ -97,4 +96,5 @@ def _legend() -> list[str]:
 
 
 def _text(x: float, y: float, words: str, *, anchor: str = "start", colour: str = "#333", size: int = 12) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}" font-size="{size}">{escape(words)}</text>'
+    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
+    return f'<text {place} fill="{colour}" font-size="{size}">{escape(words)}</text>'
