@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -49,12 +49,11 @@ def install_of(channel: str, device_id: str) -> str:
     return f"{channel}/{device_id}"
 
 
-def changed(new: Mapping[str, Any], seen: Mapping[str, Any], ignore: Iterable[str] = ()) -> tuple[Body, Body]:
-    """``(was, set)`` of what differs between a document and the one its author had seen, without the members
-    ``ignore``. A member that is gone is set to null.
+def changed(new: Mapping[str, Any], seen: Mapping[str, Any]) -> tuple[Body, Body]:
+    """``(was, set)`` of what differs between a document and the one its author had seen. A member that is gone is set
+    to null.
     """
-    names = [name for name in dict.fromkeys([*seen, *new]) if name not in set(ignore)]
-    names = [name for name in names if not same(new.get(name), seen.get(name))]
+    names = [name for name in dict.fromkeys([*seen, *new]) if not same(new.get(name), seen.get(name))]
     return {name: seen.get(name) for name in names}, {name: new.get(name) for name in names}
 
 
@@ -167,7 +166,8 @@ def _batches(bodies: Sequence[Body], most: int) -> Iterator[list[int]]:
 
 
 def _apart(install_id: str, bodies: Sequence[Body]) -> list[Body]:
-    """Give edits an id that says which edit came before them, so that only the last one can be said again.
+    """Give edits an id that says which edit came before them, so that only the last one can be said again. Those of a
+    known time need none: the time is part of what they say.
 
     The parts of one edit (:func:`edit`) stand beside each other; the last of them that is stored names them all.
     """
@@ -182,7 +182,7 @@ def _apart(install_id: str, bodies: Sequence[Body]) -> list[Body]:
 def _named(edited: Edit, parts: Mapping[Key, set[str]], last: Mapping[Key, Any]) -> Edit:
     key = (edited["entity"], edited["entity_id"])
     before = last.get(key)
-    if before is None:
+    if before is None or "occurred_at" in edited:
         return edited
     first, _, after = before.op_id.partition(".")
     place = after if first in parts[key] else str(before.seq)
@@ -271,10 +271,30 @@ _ANSWERED = text(
 
 def on_record(scope: str, entity: str, ids: Sequence[str]) -> dict[str, str | None]:
     """id -> the document a scope shows now, as JSON text; None for what it does not show, or no longer."""
+    known = [name for name in ids if _IDENT.match(name)]
     rows = db.session.execute(
         select(SyncFeed.entity_id, SyncDoc.body)
         .join(SyncDoc, (SyncDoc.entity == SyncFeed.entity) & (SyncDoc.entity_id == SyncFeed.entity_id))
         .where(SyncFeed.scope == scope, SyncFeed.entity == entity, SyncFeed.op == "put")
-        .where(among(SyncFeed.entity_id, ids))
+        .where(among(SyncFeed.entity_id, known))
     )
     return dict.fromkeys(ids) | {row.entity_id: row.body for row in rows}
+
+
+def sent_before(device_id: str, op_ids: Sequence[str]) -> dict[str, str | None]:
+    """id -> the operation that the device has sent under it, as JSON text without ``seq``; None: it has sent none."""
+    known = [name for name in op_ids if _IDENT.match(name)]
+    rows = db.session.execute(
+        select(InboxOperation.op_id, InboxOperation.body).where(
+            among(InboxOperation.op_id, known), InboxOperation.device_id == device_id
+        )
+    )
+    return dict.fromkeys(op_ids) | {row.op_id: _without_seq(row.body) for row in rows}
+
+
+def _without_seq(body: str) -> str | None:
+    try:
+        told = orjson.loads(body)
+    except orjson.JSONDecodeError:  # it was rejected as unreadable, and is kept as it came
+        return None
+    return orjson.dumps({name: value for name, value in told.items() if name != "seq"}).decode()
