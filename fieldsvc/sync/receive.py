@@ -18,7 +18,7 @@ from fieldsvc.base.errors import FieldsvcError, Invalid
 from fieldsvc.config import Settings
 from fieldsvc.history.record import Source
 from fieldsvc.people.models import Device
-from fieldsvc.sync import hello, outcomes
+from fieldsvc.sync import attachments, hello, outcomes
 from fieldsvc.sync.clocks import Clock, Seen, Told, estimates, suspect
 from fieldsvc.sync.envelope import Push, Read, read
 from fieldsvc.sync.models import HELD, InboxOperation, Install, OperationDependency
@@ -81,6 +81,9 @@ def push(sender: Sender, message: Push, clock: Clock, settings: Settings, source
         _shared(sender, clock),
         [_row(sender, item, clock, placed[item.op_id], happened.get(item.op_id)) for item in fresh.values()],
     )
+    named = {op_id: item.op for op_id, item in fresh.items() if item.op and item.op.attachments and op_id in stored}
+    if named:
+        attachments.name(source, named)
     ended = [item for item in fresh.values() if item.op is None and item.op_id in stored]
     for item in ended:
         outcomes.tell(replace(source, op_id=item.op_id), _envelope_rejection(sender, item, clock.now))
@@ -92,6 +95,8 @@ def push(sender: Sender, message: Push, clock: Clock, settings: Settings, source
     if "accepted" in statuses:
         released.add(sender.install_id)
     results = [_result(sender, item, known, fresh, placed, stored) for item in reads]
+    if any(item.op and item.op.attachments for item in reads):
+        results = attachments.with_missing(results)
     return Received(results, reached, tuple(sorted(released)))
 
 
@@ -473,7 +478,7 @@ _TYPED = ", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
 # one statement, and RETURNING says per row whether it was new.
 _INSERT_ALL = (
     f"INSERT INTO operation (device_id, crew_id, install_id, received_at, body, {_NAMES}) "
-    "SELECT %(device_id)s, %(crew_id)s, %(install_id)s, %(received_at)s::timestamptz, body, {_NAMES} "
+    f"SELECT %(device_id)s, %(crew_id)s, %(install_id)s, %(received_at)s::timestamptz, body, {_NAMES} "
     f"FROM ROWS FROM (unnest(%(bodies)b::text[]), jsonb_to_recordset(%(rows)s::jsonb) AS ({_TYPED})) "
     f"AS r(body, {_NAMES}) "
     "ON CONFLICT (op_id) DO NOTHING RETURNING op_id"
