@@ -297,4 +297,6 @@ def _without_seq(body: str) -> str | None:
         told = orjson.loads(body)
     except orjson.JSONDecodeError:  # it was rejected as unreadable, and is kept as it came
         return None
+    if not isinstance(told, dict):
+        return None
     return orjson.dumps({name: value for name, value in told.items() if name != "seq"}).decode()
