@@ -57,8 +57,8 @@ ENVELOPE = {
     "set": "of an edit: the values it wants",
     "depends_on": "`op_id`s that must be decided before; never its own",
     "attachments": "files that belong to it; noted, but [there is no upload yet](README.md#not-there-yet)",
-    "schema_version": "the version of this page's content: 1 is the only one",
-    "app_version": "kept",
+    "schema_version": "the form of its content: 1 is this page's, [older ones](README.md#old-apps) are taken too",
+    "app_version": "of a push: what runs now; of an operation: what it was made with, kept",
 }
 """What the members of an envelope mean; a member that has no line here fails the test."""
 
@@ -104,8 +104,9 @@ stale revision is `merged`.
 """
 
 FIELDS_HEAD = """
-The policies by field. They are data (`fieldsvc/rules/packs/policies.toml`), each with the date from which it holds and
-its source.
+The policies by field, and by kind of job where a kind has its own. They are data
+(`fieldsvc/rules/packs/policies.toml`), each with the date from which it holds and its source; an operator adds editions
+(`FIELDSVC_RULES_DIR`). An edit is judged by those in force when it was made.
 
 | of a | field | policy | source |
 |---|---|---|---|
@@ -180,6 +181,7 @@ _SHORT = {"decimal": "decimal", "code": "code", "asset": "asset number"}
 _PATTERNS = {
     str(envelope.Ident.__metadata__[0].pattern): "id",  # type: ignore[attr-defined]
     r"^[0-9a-f]{64}\Z": "64 hexadecimal digits",
+    r"^[^\0]*\Z": "text",
 }
 
 
@@ -304,11 +306,14 @@ def _names(statuses: list[str]) -> str:
 
 def _policies() -> Iterator[str]:
     book = rules.load()
-    for entity in ("job", "customer"):
-        for field in book.policies(entity, date.max):
-            answer = book.policy(entity, field, date.max)
+    for entity, kind in (("job", "*"), *(("job", name) for name in sorted(kinds.discover())), ("customer", "*")):
+        for field in book.policies(entity, date.max, kind):
+            answer = book.policy(entity, field, date.max, kind)
+            if kind != "*" and answer == book.policy(entity, field, date.max):
+                continue
+            of = entity if kind == "*" else f"{entity} ({kind})"
             name = "every other one" if field == "*" else f"`{field}`"
-            yield f"| {entity} | {name} | `{answer.value}` | {answer.source} |\n"
+            yield f"| {of} | {name} | `{answer.value}` | {answer.source} |\n"
 
 
 if __name__ == "__main__":

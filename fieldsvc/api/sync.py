@@ -23,7 +23,7 @@ from fieldsvc.base.errors import FieldsvcError, Invalid
 from fieldsvc.config import Settings
 from fieldsvc.feed import pull as feed
 from fieldsvc.people import devices
-from fieldsvc.sync import hello as told
+from fieldsvc.sync import attachments, hello as told
 from fieldsvc.sync import outcomes, receive
 from fieldsvc.sync.clocks import Clock, device_clock
 from fieldsvc.sync.envelope import Push, fault, read_push
@@ -196,11 +196,15 @@ def pull(args: dict[str, Any]) -> Response:
     return answer(b'{"changes":[' + b",".join(page.changes) + b"]," + orjson.dumps(rest)[1:])
 
 
+_MISSING = {"description": "Ids of required attachments that have to be sent (again)."}
+
+
 class OneResult(Schema):
     op_id = Text(80, required=True)
     status = Text(30, required=True)
     reason = Text(40)
     errors = ListOf(JsonObject(), max=50)
+    missing = ListOf(Text(80), max=50, metadata=_MISSING)
     outcome = JsonObject(metadata={"description": "Of a duplicate: what became of the first."})
 
 
@@ -223,6 +227,7 @@ _PUSH_SCHEMA = {
         "device_time": {"type": ["string", "null"], "maxLength": 40, "format": "date-time"},
         "mono_ms": {"type": ["integer", "null"], "minimum": 0, "maximum": 2**53 - 1},
         "boot_id": {"type": ["string", "null"], "maxLength": 80},
+        "app_version": {"type": ["string", "null"], "maxLength": 40},
     },
 }
 
@@ -240,6 +245,7 @@ def push() -> Response:
     clock = _clock(message, now)
     sender = receive.Sender(g.actor.device_id, g.actor.crew_id, g.actor.install_id)
     with transaction():
+        devices.runs(g.actor, message.app_version)
         received = receive.push(sender, message, clock, settings, g.actor.source(now))
     for install_id in received.waiting:
         queue.ring("reconcile", install_id)
@@ -315,6 +321,7 @@ class OpState(Schema):
     status = Text(30, required=True)
     reason = Text(40, allow_none=True)
     outcome = JsonObject(allow_none=True)
+    missing = ListOf(Text(80), max=50, metadata=_MISSING)
 
 
 class OpStates(Schema):
@@ -328,5 +335,5 @@ class OpStates(Schema):
 def ops(args: dict[str, Any]) -> Response:
     """What became of operations: for a device that lost an answer"""
     with reading():
-        results = outcomes.of_device(g.actor.device_id, args["ids"].split(","))
+        results = attachments.with_missing(outcomes.of_device(g.actor.device_id, args["ids"].split(",")))
     return answer(orjson.dumps({"results": results}))

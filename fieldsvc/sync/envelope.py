@@ -65,6 +65,7 @@ class Push(Struct, kw_only=True):
     device_time: Annotated[str, Meta(max_length=40)] | None = None
     mono_ms: Count | None = None
     boot_id: Annotated[str, Meta(max_length=80)] | None = None
+    app_version: Annotated[str, Meta(max_length=40, pattern=r"^[^\0]*\Z")] | None = None
 
 
 @dataclass(frozen=True, slots=True)
