@@ -12,6 +12,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from fieldsvc import api, console, queue, rules
 from fieldsvc.base import signing
 from fieldsvc.base.db import db, engine_options, prepare_engine
+from fieldsvc.base.store import Store
 from fieldsvc.config import BadSetting, Settings
 
 _MODELS = ("people", "records", "work", "feed", "history", "sync", "api")
@@ -59,6 +60,10 @@ def create_app(settings: Settings | None = None) -> Flask:
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
+    try:
+        app.extensions["fieldsvc.store"] = Store(settings.evidence)
+    except ImportError:
+        raise BadSetting("FIELDSVC_EVIDENCE_URL names S3, which needs more: install fieldsvc[s3]") from None
     db.init_app(app)
     with app.app_context():
         prepare_engine(db.engine)

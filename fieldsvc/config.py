@@ -32,6 +32,8 @@ class Settings:
     redis_url: str | None = field(default=None, repr=False)
     secret_key: str = field(default="", repr=False)
     data_dir: Path = Path("var")
+    rules_dir: Path | None = None
+    evidence_url: str = ""
     log_level: str = "INFO"
     log_json: bool = False
     trusted_proxies: int = 0
@@ -46,6 +48,7 @@ class Settings:
 
     api_token_ttl: int = 90 * 86400
     enrolment_code_ttl: int = 15 * 60
+    upload_ttl: int = 7 * 86400
     login_limit: str = "10 per minute"
     device_rate: str = "1200 per minute"
     work_rate: str = "6000 per minute"
@@ -58,6 +61,11 @@ class Settings:
     @property
     def is_sqlite(self) -> bool:
         return self.database_url.startswith("sqlite")
+
+    @property
+    def evidence(self) -> str:
+        """Where the content store lies: ``evidence_url``, or a folder of the data directory."""
+        return self.evidence_url or f"file://{self.data_dir.resolve()}/evidence"
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -75,14 +83,16 @@ class Settings:
             values["data_dir"] = Path(env["FIELDSVC_DATA_DIR"])
             if "database_url" not in values:
                 values["database_url"] = f"sqlite:///{Path(env['FIELDSVC_DATA_DIR']).resolve()}/fieldsvc.db"
-        for name in ("secret_key", "log_level", "queue_prefix", *_LIMITS):
+        if env.get("FIELDSVC_RULES_DIR"):
+            values["rules_dir"] = Path(env["FIELDSVC_RULES_DIR"])
+        for name in ("secret_key", "log_level", "queue_prefix", "evidence_url", *_LIMITS):
             if raw := env.get(f"FIELDSVC_{name.upper()}"):
-                values[name] = _limit(name, raw) if name in _LIMITS else raw
+                values[name] = _CHECKS[name](name, raw) if name in _CHECKS else raw
         if "FIELDSVC_LOG_JSON" in env:
             values["log_json"] = env["FIELDSVC_LOG_JSON"].lower() in ("1", "true", "yes")
         for name in (
             "push_ops push_bytes op_bytes pull_rows attachment_bytes request_bytes api_token_ttl "
-            "enrolment_code_ttl reconcile_attempts sweep_interval trusted_proxies inbox_deep inbox_full "
+            "enrolment_code_ttl upload_ttl reconcile_attempts sweep_interval trusted_proxies inbox_deep inbox_full "
             "snapshot_seconds"
         ).split():
             raw = env.get(f"FIELDSVC_{name.upper()}")
@@ -111,6 +121,15 @@ def _limit(name: str, limit: str) -> str:
     if not _LIMIT.fullmatch(limit):
         raise BadSetting(f"FIELDSVC_{name.upper()} must be a limit such as '10 per minute' or '100 per 2 hours'")
     return limit
+
+
+def _evidence_url(name: str, url: str) -> str:
+    if not re.fullmatch(r"file:///.+|s3://[^/]+(/.*)?", url):
+        raise BadSetting("FIELDSVC_EVIDENCE_URL must look like file:///srv/evidence or s3://bucket/prefix")
+    return url
+
+
+_CHECKS = {"evidence_url": _evidence_url, **dict.fromkeys(_LIMITS, _limit)}
 
 
 def _database_url(url: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from flask import current_app
 
@@ -12,6 +12,7 @@ from fieldsvc.config import Settings
 from fieldsvc.queue import ring
 from fieldsvc.sync import reconcile as reconciling
 from fieldsvc.sync import sweep as sweeping
+from fieldsvc.sync import uploads
 from fieldsvc.work import closing, dispatch
 from workers.runtime import task
 
@@ -33,12 +34,24 @@ def run_dispatch(run_id: str, *, now: datetime) -> None:
 
 
 @task(transactional=False)
+def inspect_attachment(upload_id: str, *, now: datetime) -> None:
+    """Look at a file that has come whole, and tell whoever waits for it."""
+    uploads.inspect(current_app.extensions["fieldsvc.store"], upload_id, now)
+
+
+@task(transactional=False)
 def sweep(*, now: datetime) -> int:
-    """Ring again for what nobody has heard, close what is over, forget old keys; returns how many rings."""
+    """Ring again for what nobody has heard, close what is over, forget what is old; returns how many rings."""
+    settings: Settings = current_app.extensions["fieldsvc.settings"]
+    ttl = timedelta(seconds=settings.upload_ttl)
     with transaction():
         installs, runs = list(sweeping.due(now)), list(dispatch.due(now))
     with transaction():
         closing.close_due(now)
         idempotency.forget(now)
+        arrived, over = uploads.due(), uploads.expire(now, ttl)
     rung = [ring("reconcile", install_id) for install_id in installs]
-    return sum(rung + [ring("run_dispatch", run_id) for run_id in runs])
+    rung += [ring("run_dispatch", run_id) for run_id in runs]
+    rung += [ring("inspect_attachment", upload_id) for upload_id in arrived]
+    uploads.forget(current_app.extensions["fieldsvc.store"], over, now, ttl)
+    return sum(rung)

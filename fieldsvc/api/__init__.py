@@ -33,6 +33,8 @@ ROOMS = (
     "reviews",
     "sync",
     "sync_copy",
+    "attachments",
+    "evidence",
     "compat_rxdb",
     "compat_watermelon",
     "stream",

@@ -122,6 +122,24 @@ class Position(Schema):
     coordinates = ListOf(Number(-180, 180), max=2, min=2, required=True)
 
 
+class Evidence(Schema):
+    """What has come of the files that applied work requires."""
+
+    state = Choice(
+        "none",
+        "awaiting",
+        "complete",
+        "broken",
+        required=True,
+        metadata={
+            "description": "complete: every required file is verified. broken: one came and is not what it should be."
+        },
+    )
+    required = Int(required=True)
+    verified = Int(required=True)
+    broken = Int(required=True)
+
+
 class JobRow(Schema):
     id = Ident(required=True)
     number = Text(40, required=True)
@@ -162,6 +180,7 @@ class JobRow(Schema):
     details = JsonObject(required=True)
     result = JsonObject(allow_none=True)
     attention = ma.fields.List(JsonObject(), required=True)
+    evidence = Member(Evidence, required=True)
     completed_at = UtcTime(allow_none=True)
     created_at = UtcTime(required=True)
     updated_at = UtcTime(required=True)

@@ -23,8 +23,8 @@ from fieldsvc.base.errors import FieldsvcError, Invalid
 from fieldsvc.config import Settings
 from fieldsvc.feed import pull as feed
 from fieldsvc.people import devices
-from fieldsvc.sync import attachments, hello as told
-from fieldsvc.sync import outcomes, receive
+from fieldsvc.sync import attachments, outcomes, receive
+from fieldsvc.sync import hello as told
 from fieldsvc.sync.clocks import Clock, device_clock
 from fieldsvc.sync.envelope import Push, fault, read_push
 

@@ -24,7 +24,9 @@ CODES: dict[str, tuple[int, str]] = {
     "idempotency-key-reused": (409, "The Idempotency-Key was used for another request"),
     "code-used": (409, "The enrolment code has been used"),
     "install-in-use": (409, "This installation is enrolled already"),
+    "offset-mismatch": (409, "The upload is not at this offset"),
     "code-expired": (410, "The enrolment code has expired"),
+    "upload-expired": (410, "The upload has expired"),
     "precondition-failed": (412, "Changed meanwhile"),
     "too-large": (413, "Too large"),
     "unsupported-media-type": (415, "Unsupported media type"),
@@ -32,6 +34,7 @@ CODES: dict[str, tuple[int, str]] = {
     "upgrade-required": (426, "This app version is too old to pull"),
     "precondition-required": (428, "If-Match is required"),
     "too-many-requests": (429, "Too many requests"),
+    "checksum-mismatch": (460, "What came is not what was sent"),
     "internal": (500, "Our mistake"),
     "unavailable": (503, "Not available right now"),
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -85,6 +87,8 @@ class RuleBook:
         self._entries: dict[str, tuple[Entry, ...]] = {
             pack: tuple(sorted(found, key=lambda entry: entry.effective_from)) for pack, found in entries.items()
         }
+        self._begins = sorted({entry.effective_from for entry in self._entries.get("policies", ())})
+        self._versions: dict[date, str] = {}
 
     def _in_force(self, pack: str, on: date, **keys: str) -> list[Entry]:
         """The newest edition on that date for every distinct set of keys that agrees with ``keys``."""
@@ -111,16 +115,34 @@ class RuleBook:
         here = self._in_force("promises", on, site_class=site_class)
         return {entry.keys["promise"]: entry.answer() for entry in (*everywhere, *here)}
 
-    def policy(self, entity: str, field: str, on: date) -> RuleAnswer:
-        """The merge policy for a field of ``entity``; a field without an entry of its own gets the entity's ``*``."""
-        try:
-            return self._one("policies", on, entity=entity, field=field)
-        except NoRule:
-            return self._one("policies", on, entity=entity, field="*")
+    def policy(self, entity: str, field: str, on: date, kind: str = "*") -> RuleAnswer:
+        """The merge policy for a field of ``entity``, for a kind of job where it has one of its own; a field without an
+        entry gets the entity's ``*``.
+        """
+        for key in (field, "*"):
+            for asked in (kind, "*"):
+                if found := self._in_force("policies", on, entity=entity, kind=asked, field=key):
+                    return found[0].answer()
+        raise NoRule(f"no rule in policies for entity {entity}, field {field} on {on.isoformat()}")
 
-    def policies(self, entity: str, on: date) -> dict[str, str]:
+    def policies(self, entity: str, on: date, kind: str = "*") -> dict[str, str]:
         """Field → policy for an entity, as ``base.merge`` takes it; ``"*"`` is for every other field."""
-        return {entry.keys["field"]: entry.value for entry in self._in_force("policies", on, entity=entity)}
+        everywhere = self._in_force("policies", on, entity=entity, kind="*")
+        here = self._in_force("policies", on, entity=entity, kind=kind)
+        return {entry.keys["field"]: entry.value for entry in (*everywhere, *here)}
+
+    def policy_version(self, on: date) -> str:
+        """Names the edition of all merge policies in force on that date: when its newest entry came into force, and the
+        beginning of a digest over what they say, such as ``2026-01-01.9f86d081``. ``none``: there were none.
+        """
+        begins = [begin for begin in self._begins if begin <= on]
+        if not begins:
+            return "none"
+        if begins[-1] not in self._versions:
+            found = sorted([*sorted(entry.keys.items()), entry.value] for entry in self._in_force("policies", on))
+            digest = hashlib.sha256(json.dumps(found).encode()).hexdigest()
+            self._versions[begins[-1]] = f"{begins[-1].isoformat()}.{digest[:8]}"
+        return self._versions[begins[-1]]
 
     def cycle_months(
         self, importance: str, voltage: str | float | int | None, customer_class: str, on: date

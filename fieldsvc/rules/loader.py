@@ -30,24 +30,45 @@ GRADES = {
 POINTS = frozenset("HWSR")
 
 
-@lru_cache(maxsize=1)
+_further: list[Path] = []
+
+
+def read_also(folder: Path | None) -> RuleBook:
+    """Let :func:`load` read the packs of ``folder``, too (None: of none): editions that an operator has put into force.
+
+    The composition root says so once, before anything is asked.
+
+    :raises RuleError: there is none, or one has a fault.
+    """
+    _further[:] = [folder] if folder else []
+    return load()
+
+
 def load() -> RuleBook:
-    """The packs that come with the package, read once per process.
+    """The packs that come with the package, and those of :func:`read_also`; read once per process.
 
     :raises RuleError: a pack is missing or has a fault.
     """
-    return load_folder(PACKS)
+    return _load(*_further)
 
 
-def load_folder(folder: Path) -> RuleBook:
-    """All ``*.toml`` packs of a folder as one book.
+@lru_cache(maxsize=8)
+def _load(*further: Path) -> RuleBook:
+    return load_folder(PACKS, *further)
 
-    :raises RuleError: no pack at all, or a fault; the message names file and entry.
+
+def load_folder(*folders: Path) -> RuleBook:
+    """All ``*.toml`` packs of the folders as one book.
+
+    :raises RuleError: a folder without a pack, or a fault; the message names file and entry.
     """
     entries: dict[str, list[Entry]] = {}
-    files = sorted(folder.glob("*.toml"))
-    if not files:
-        raise RuleError(f"{folder.name}: no rule packs here")
+    files: list[Path] = []
+    for folder in folders:
+        found_here = sorted(folder.glob("*.toml"))
+        if not found_here:
+            raise RuleError(f"{folder.name}: no rule packs here")
+        files += found_here
     for file in files:
         pack, found = _read(file)
         entries.setdefault(pack, []).extend(found)
@@ -244,7 +265,7 @@ class Shape:
 
 SHAPES: dict[str, Shape] = {
     "promises": Shape(("promise", "site_class"), _promise),
-    "policies": Shape(("entity", "field"), _policy),
+    "policies": Shape(("entity", "kind", "field"), _policy),
     "cycles": Shape(("importance", "min_kv", "customer_class"), _cycle),
     "defects": Shape(("scheme", "grade"), _defect),
     "tolerances": Shape(("name",), _tolerance),

@@ -21,7 +21,11 @@ from fieldsvc.sync.receipts import Handed
 
 @dataclass(frozen=True)
 class Outcome:
-    """The end of an operation. ``rev`` grows when a dispatcher's decision follows a parked one."""
+    """The end of an operation. ``rev`` grows when a dispatcher's decision follows a parked one.
+
+    ``policy_version`` names the edition of the merge policies it was judged by: those in force when it happened.
+    ``evidence`` is what had come by then of the files it names: ``{"required", "verified", "missing"}``.
+    """
 
     op_id: str
     device_id: str
@@ -38,6 +42,8 @@ class Outcome:
     review_id: str | None = None
     note: str | None = None
     resolution: str | None = None
+    policy_version: str | None = None
+    evidence: dict[str, Any] | None = None
     rev: int = 1
     context: dict[str, Any] = field(default_factory=dict)
 
@@ -57,8 +63,11 @@ class Outcome:
             "review_id": self.review_id,
             "note": self.note,
             "resolution": self.resolution,
+            "policy_version": self.policy_version,
             "decided_at": plain(self.decided_at),
         }
+        if self.evidence is not None:
+            told["evidence"] = self.evidence
         return told | {"receipt": receipts.sign(self._claims(told), self.decided_at)}
 
     def _claims(self, told: dict[str, Any]) -> dict[str, Any]:
@@ -97,7 +106,13 @@ def tell(source: Source, end: Outcome) -> None:
             f"operation.{end.outcome}",
             "operation",
             end.op_id,
-            after={"kind": end.kind, "reason": end.reason, "errors": list(end.errors), "entity_id": end.entity_id},
+            after={
+                "kind": end.kind,
+                "reason": end.reason,
+                "errors": list(end.errors),
+                "entity_id": end.entity_id,
+                "policy_version": end.policy_version,
+            },
             note=end.note,
             **end.context,
         )

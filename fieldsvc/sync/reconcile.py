@@ -21,7 +21,7 @@ from fieldsvc.base.db import Base, among, db, dumps, transaction
 from fieldsvc.history.record import Source
 from fieldsvc.people.models import Device
 from fieldsvc.records.models import Customer
-from fieldsvc.sync import outcomes, receive, verdict
+from fieldsvc.sync import attachments, outcomes, receive, verdict
 from fieldsvc.sync.envelope import decode
 from fieldsvc.sync.models import WAITING, InboxOperation, Install
 from fieldsvc.work.models import Job
@@ -120,6 +120,8 @@ def _batch(install_id: str, now: datetime, limit: int, tried: list[str] | None =
     for row in rows:
         source = source_of(row, name, now)
         end = verdict.decide(source, row, sent[row.op_id])
+        if sent[row.op_id].attachments:
+            end = attachments.settle(source, end)
         outcomes.tell(source, end)
         decided.append(
             {

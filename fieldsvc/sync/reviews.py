@@ -20,7 +20,7 @@ from fieldsvc.base.plain import plain
 from fieldsvc.history.record import Source, record
 from fieldsvc.kinds.base import Decision
 from fieldsvc.records import customers
-from fieldsvc.sync import outcomes, verdict
+from fieldsvc.sync import attachments, outcomes, verdict
 from fieldsvc.sync.envelope import decode
 from fieldsvc.sync.models import InboxOperation, Review
 from fieldsvc.sync.receipts import handed
@@ -130,6 +130,7 @@ def _close(source: Source, review: Review, row: InboxOperation, job: Job | None,
         rest = [entry for entry in job.attention if entry["review_id"] != review.id]
         change.apply(_behalf(source, row), job, "job.attention", {"attention": rest})
     told: Mapping[str, Any] = row.outcome or {}
+    evidence = attachments.decided(_behalf(source, row), row.op_id, "applied" if choice == "apply" else "dismissed")
     end = outcomes.Outcome(
         op_id=row.op_id,
         device_id=row.device_id,
@@ -144,6 +145,8 @@ def _close(source: Source, review: Review, row: InboxOperation, job: Job | None,
         review_id=review.id,
         note=note,
         resolution=choice,
+        policy_version=verdict.policy_version(row),
+        evidence=evidence,
         decided_at=source.recorded_at,
         rev=2,
         context={

@@ -35,7 +35,9 @@ from fieldsvc.work.models import Assignment, Job
 GAVE_UP = "could_not_apply"
 """The reason of an operation that failed for a fault of ours until we stopped trying."""
 
-_NOT_AN_EDIT = frozenset({"attention", "status", "planned_start", "planned_order", "crew_id", "assignment_rev"})
+_NOT_AN_EDIT = frozenset(
+    {"attention", "evidence", "status", "planned_start", "planned_order", "crew_id", "assignment_rev"}
+)
 """Fields whose change by others does not make an operation's base stale: they are not what a crew edits."""
 
 
@@ -168,7 +170,12 @@ def _job_columns(job: Job, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _merge_job(row: InboxOperation, sent: Sent, job: Job, edit: MergeFields, decided: bool) -> Merge:
     current = {name: getattr(job, name) if name in _COLUMNS else job.details.get(name) for name in edit.set}
-    return _merge("job", row, sent, edit, current, job.field_revs, decided)
+    return _merge("job", job.kind, row, sent, edit, current, job.field_revs, decided)
+
+
+def policy_version(row: InboxOperation) -> str:
+    """The edition of the merge policies an operation is judged by: the one in force when it happened."""
+    return rules.load().policy_version(row.estimated_at.date())
 
 
 _DECIDED = dict.fromkeys(("review", "latest_occurred", "server_wins"), "field_wins")
@@ -177,6 +184,7 @@ _DECIDED = dict.fromkeys(("review", "latest_occurred", "server_wins"), "field_wi
 
 def _merge(
     entity: str,
+    kind: str,
     row: InboxOperation,
     sent: Sent,
     edit: MergeFields,
@@ -184,7 +192,7 @@ def _merge(
     field_revs: Mapping[str, Any],
     decided: bool,
 ) -> Merge:
-    policies = rules.load().policies(entity, row.estimated_at.date())
+    policies = rules.load().policies(entity, row.estimated_at.date(), kind)
     values = edit.set
     if decided:
         values = {name: value for name, value in values.items() if policies.get(name) != "must_match"}  # never renamed
@@ -239,7 +247,7 @@ def edit_customer(
     if edit is None:
         return _outcome(source, row, decision, customer=customer)
     current = {name: getattr(customer, name) for name in edit.set}
-    merged = _merge("customer", row, sent, edit, current, customer.field_revs, decided)
+    merged = _merge("customer", "*", row, sent, edit, current, customer.field_revs, decided)
     if merged.values:
         customers.apply(source, customer, row.kind, merged.values)
     outcome, reason = (merged.outcome, None) if decided else _forced(row, merged.outcome, None)
@@ -299,6 +307,7 @@ def _open_review(
             "occurred_at": format_time(row.estimated_at),
             "base_rev": sent.base_rev,
         },
+        policy_version=policy_version(row),
         created_at=source.recorded_at,
         rev=1,
         state="open",
@@ -364,6 +373,7 @@ def _outcome(
         entity_rev=None if reason == "not_assigned" else rev,  # nothing of what is not theirs
         review_id=review.id if review else None,
         note=text if isinstance(text, str) else None,
+        policy_version=policy_version(row),
         decided_at=source.recorded_at,
         context=context,
     )

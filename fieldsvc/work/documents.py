@@ -22,6 +22,9 @@ from fieldsvc.work.models import Job
 GONE = ("cancelled", "closed")
 """States in which a job is no longer shown to its crew."""
 
+NO_EVIDENCE = {"state": "none", "required": 0, "verified": 0, "broken": 0}
+"""``evidence`` of a job whose work requires no files."""
+
 Document = tuple[str, str, int, dict[str, Any]]
 """``(entity, id, revision, JSON-ready document)``"""
 
@@ -34,6 +37,7 @@ def crew_scope(crew_id: str) -> str:
 def job_doc(job: Job) -> dict[str, Any]:
     """A job as its crew sees it, JSON-ready."""
     doc: dict[str, Any] = {name: plain(getattr(job, name)) for name in _JOB_FIELDS}
+    doc["evidence"] = job.evidence or NO_EVIDENCE
     if job.lon is not None and job.lat is not None:
         doc["position"] = {"type": "Point", "coordinates": [job.lon, job.lat]}
     return doc
@@ -47,8 +51,8 @@ _JOB_FIELDS = (
 
 
 def show(job: Job) -> None:
-    """Publish the job as it is now to the crew that has it."""
-    if job.crew_id is not None:
+    """Publish the job as it is now to the crew that has it; one that is over stays away."""
+    if job.crew_id is not None and job.status not in GONE:
         publish.put([crew_scope(job.crew_id)], "job", job.id, job.rev, lambda: job_doc(job))
 
 

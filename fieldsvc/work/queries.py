@@ -14,6 +14,7 @@ from fieldsvc.base.errors import NotFound
 from fieldsvc.base.plain import plain
 from fieldsvc.people.models import Crew, Territory
 from fieldsvc.records.models import Customer
+from fieldsvc.work.documents import NO_EVIDENCE
 from fieldsvc.work.models import Assignment, CommitmentClock, Job, Ticket
 
 
@@ -135,6 +136,7 @@ def job_row(found: Job) -> dict[str, Any]:
     """A job as the office sees it, JSON-ready, with ``position`` as a GeoJSON point (or ``None``)."""
     row = {name: plain(getattr(found, name)) for name in _JOB_FIELDS}
     place = found.lon is not None and found.lat is not None
+    row["evidence"] = found.evidence or NO_EVIDENCE
     row["position"] = {"type": "Point", "coordinates": [found.lon, found.lat]} if place else None
     return row
 

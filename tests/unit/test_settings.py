@@ -29,7 +29,8 @@ def test_a_child_without_redis_does_not_inherit_one(monkeypatch: pytest.MonkeyPa
 
 
 def test_every_setting_can_be_set(tmp_path: Path) -> None:
-    other: dict[str, Any] = {"database_url": "sqlite:///other.db", "redis_url": "redis://r", "data_dir": tmp_path}
+    other: dict[str, Any] = {"database_url": "sqlite:///other.db", "redis_url": "redis://r"}
+    other |= {"data_dir": tmp_path, "rules_dir": tmp_path, "evidence_url": "s3://bucket/prefix"}
     for setting in fields(Settings):
         value = other.get(setting.name)
         if value is None:
