@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import marshmallow as ma
 from flask import g
 from sqlalchemy import select
 
 from fieldsvc.api import access, etag, paging
 from fieldsvc.api.frame import Blueprint
+from fieldsvc.api.history import ActorAnswer
 from fieldsvc.api.schemas import (
     Choice,
     Choices,
@@ -17,6 +19,7 @@ from fieldsvc.api.schemas import (
     Int,
     JsonObject,
     ListOf,
+    Member,
     PageArgs,
     Schema,
     Text,
@@ -26,7 +29,7 @@ from fieldsvc.api.schemas import (
 from fieldsvc.base.clock import utc_now
 from fieldsvc.base.db import db, reading, transaction
 from fieldsvc.base.errors import NotFound
-from fieldsvc.sync import receive, reviews
+from fieldsvc.sync import receive, reviews, sides
 from fieldsvc.sync.models import InboxOperation, Review
 from fieldsvc.work.models import Job
 
@@ -53,12 +56,68 @@ class ReviewAnswer(Schema):
     conflicts = ListOf(JsonObject(), max=200, required=True)
     explanation = JsonObject(required=True)
     proposed = JsonObject(required=True, metadata={"description": "What the device sent."})
+    policy_version = Text(
+        40,
+        required=True,
+        allow_none=True,
+        metadata={"description": "The edition of the merge policies it was judged by: those of when it happened."},
+    )
     created_at = UtcTime(required=True)
     resolved_at = UtcTime(allow_none=True)
     resolved_by = Ident(allow_none=True)
     resolution = Text(20, allow_none=True)
     resolution_note = Text(2000, allow_none=True)
     rev = Int(required=True)
+
+
+class SentTimes(Schema):
+    device = Text(40, required=True, allow_none=True, metadata={"description": "As the device said it, unchanged."})
+    estimated = UtcTime(required=True, metadata={"description": "When it happened, as far as known."})
+    received = UtcTime(required=True)
+
+
+class Sent(Schema):
+    crew_name = Text(120, required=True, allow_none=True)
+    payload = JsonObject(required=True, allow_none=True)
+    was = JsonObject(required=True, allow_none=True, metadata={"description": "What the device had seen, by field."})
+    set = JsonObject(required=True, allow_none=True)
+    base_rev = Int(0, 2**53, required=True, allow_none=True, metadata={"description": "The revision it had seen."})
+    assignment_rev = Int(0, 2**53, required=True, allow_none=True)
+    depends_on = ListOf(Text(80), max=50, required=True)
+    attachments = ListOf(JsonObject(), max=50, required=True)
+    app_version = Text(40, required=True, allow_none=True)
+    times = Member(SentTimes, required=True)
+    clock_suspect = Flag(required=True)
+
+
+class RecordField(Schema):
+    field = Text(60, required=True)
+    value = ma.fields.Raw(required=True, allow_none=True)
+    rev = Int(0, 2**53, required=True, allow_none=True, metadata={"description": "The revision that brought it."})
+    at = Text(40, required=True, allow_none=True)
+    by = Member(ActorAnswer, required=True, allow_none=True)
+
+
+class OnRecord(Schema):
+    rev = Int(0, 2**53, required=True)
+    status = Text(30)
+    crew_id = Ident(allow_none=True, metadata={"description": "The crew that has the job now."})
+    assignment_rev = Int(0, 2**53)
+    fields_now = ListOf(
+        Member(RecordField),
+        max=200,
+        required=True,
+        data_key="fields",
+        attribute="fields",
+        metadata={"description": "What the device edited, and what others changed after the revision it had seen."},
+    )
+
+
+class ReviewDetail(ReviewAnswer):
+    sent = Member(Sent, required=True, metadata={"description": "The device's side."})
+    record = Member(
+        OnRecord, required=True, allow_none=True, metadata={"description": "The other side: what is on record now."}
+    )
 
 
 class ReviewsArgs(PageArgs):
@@ -112,12 +171,14 @@ def _territory(review: Review) -> str | None:
 
 @blp.get("/reviews/<id:review_id>")
 @access.staff()
-@blp.response(200, ReviewAnswer)
+@blp.response(200, ReviewDetail)
 def get_review(review_id: str) -> Any:
-    """One review: both sides, and the arithmetic where there is some"""
+    """One review: both sides, who and when, and the arithmetic where there is some"""
     with reading():
         review = _visible(db.session.get(Review, review_id), review_id)
-        return _render(review), 200, etag.tag(review.rev)
+        row = db.session.get_one(InboxOperation, review.op_id)
+        both = {"sent": sides.sent(row), "record": sides.on_record(review, row)}
+        return _render(review) | both, 200, etag.tag(review.rev)
 
 
 class Resolution(Schema):

@@ -76,6 +76,51 @@ def test_each_field_has_its_merge_policy(book, entity, field, policy):
     assert policies.get(field, policies["*"]) == policy
 
 
+def test_a_kind_of_job_may_have_a_policy_of_its_own_for_a_field(book):
+    assert book.policy("job", "priority", TODAY).value == "server_wins"
+    assert book.policy("job", "priority", TODAY, "safety_inspection").value == "min"
+    assert book.policies("job", TODAY, "safety_inspection") == book.policies("job", TODAY) | {"priority": "min"}
+    assert book.policy("job", "tags", TODAY, "safety_inspection").value == "set_union"
+    assert book.policies("job", TODAY, "repair") == book.policies("job", TODAY)
+
+
+def policy(value, **other):
+    keys = {"entity": "job", "kind": "*", "field": "tags", "promise": None, "site_class": None}
+    return entry(f'"{value}"', **(keys | other))
+
+
+def test_an_edition_of_the_policies_has_a_name_that_stays(tmp_path):
+    packs = 'pack = "policies"\n' + policy("append") + policy("review", field="*")
+    old = written(tmp_path, packs)
+    first = old.policy_version(TODAY)
+    assert re.fullmatch(r"2020-01-01\.[0-9a-f]{8}", first)
+    assert old.policy_version(date(2019, 12, 31)) == "none"
+    new = written(tmp_path, packs + policy("set_union", effective_from="2026-11-01"))
+    assert new.policy_version(date(2026, 10, 31)) == first, "an old date keeps its edition"
+    assert new.policy_version(date(2026, 11, 1)) == new.policy_version(TODAY) != first
+    changed = written(tmp_path, packs.replace('"append"', '"max"'))
+    assert changed.policy_version(TODAY) != first, "the same date with other words is another edition"
+
+
+def test_an_operator_puts_editions_beside_the_package(tmp_path):
+    (tmp_path / "ours.toml").write_text('pack = "policies"\n' + policy("append", effective_from="2026-06-01"), "utf-8")
+    try:
+        book = rules.read_also(tmp_path)
+        assert rules.load() is book
+        assert book.policy("job", "tags", TODAY).value == "append"
+        assert book.policy("job", "tags", date(2026, 5, 31)).value == "set_union"
+        assert book.policies("customer", TODAY), "what the package brings stays"
+        again = policy("append", effective_from="2000-01-01")
+        (tmp_path / "more.toml").write_text('pack = "policies"\n' + again, "utf-8")
+        assert rules.load() is book, "read once per process"
+        with pytest.raises(RuleError, match=r"more.toml entry 1: says the same as policies.toml entry"):
+            rules.load_folder(PACKS, tmp_path)
+    finally:
+        rules.read_also(None)
+    with pytest.raises(RuleError, match="no rule packs here"):
+        rules.load_folder(PACKS, tmp_path / "nothing")
+
+
 def test_an_entity_without_policies_is_said_to_have_none(book):
     with pytest.raises(NoRule, match="spaceship"):
         book.policy("spaceship", "colour", TODAY)
@@ -343,8 +388,8 @@ def pack(name: str, keys: str, value: str) -> str:
         (P + entry(1_000_001), "not 1000001"),
         (P + entry().replace("value = 45\n", ""), "value is missing"),
         (P + entry() + entry(60), "entry 2: says the same as pack.toml entry 1"),
-        (pack("policies", 'entity = "job"\nfield = "f"', '"coin_toss"'), "not 'coin_toss'"),
-        (pack("policies", 'entity = "job"\nfield = "f"', "3"), "must name a policy"),
+        (pack("policies", 'entity = "job"\nkind = "*"\nfield = "f"', '"coin_toss"'), "not 'coin_toss'"),
+        (pack("policies", 'entity = "job"\nkind = "*"\nfield = "f"', "3"), "must name a policy"),
         (pack("cycles", 'importance = "high"\nmin_kv = "*"\ncustomer_class = "*"', "3"), "importance must be one of"),
         (pack("cycles", 'importance = "*"\nmin_kv = "ten"\ncustomer_class = "*"', "3"), "min_kv must be a number"),
         (pack("cycles", 'importance = "*"\nmin_kv = "10"\ncustomer_class = "*"', "0"), "from 1 to 600"),
