@@ -199,8 +199,22 @@ def _merge(
         policies = {name: _DECIDED.get(policy, policy) for name, policy in policies.items()}
     made = {name: parse_time(field_revs[name][2]) for name in values if name in field_revs}
     stale = changed_since(field_revs, sent.base_rev, row.install_id) - _NOT_AN_EDIT
-    was, new = _lists(edit.was, current), _lists(values, current)
+    was, new = _lists(_not_its_own(edit.was, policies, field_revs, row.install_id), current), _lists(values, current)
     return merge(policies, was, new, current, stale, row.estimated_at, made)
+
+
+def _not_its_own(
+    was: Mapping[str, Any], policies: Mapping[str, str], field_revs: Mapping[str, Any], install_id: str
+) -> dict[str, Any]:
+    """What the device had seen, without fields that it has changed itself since: there it is in no conflict.
+
+    What lists are merged by stays: from it follows what the device added and took away.
+    """
+    own = {name for name, made in field_revs.items() if made[1] == install_id}
+    return {name: value for name, value in was.items() if name not in own or policies.get(name) in _LISTED}
+
+
+_LISTED = ("append", "set_union")
 
 
 def _lists(values: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, Any]:

@@ -312,3 +312,18 @@ def test_odd_numbers_and_nests_in_members_nobody_knows_stop_nothing(field: Field
     ]
     (review,) = field.reviews(job=job)
     assert review["proposed"]["payload"] == large["payload"]
+
+
+def test_a_device_is_not_in_conflict_with_itself(field: Field) -> None:
+    """It lost the answer to its first edit, so it still says what it had seen before that."""
+    phone = field.phone()
+    job = field.job(crew=phone.crew_id)
+    phone.pull()
+    seen, base = {"access_note": None, "tags": []}, phone.rev("job", job)
+    assert phone.send(phone.edit(job, seen, {"access_note": "ring twice", "tags": ["dog"]})) == ["applied"]
+    assert phone.send(phone.edit(job, seen, {"access_note": "ring thrice", "tags": ["ladder"]}, base_rev=base)) == [
+        "merged"
+    ]
+    assert phone.copy["job", job]["access_note"] == "ring thrice"
+    assert phone.copy["job", job]["tags"] == ["dog", "ladder"]
+    assert not field.reviews()

@@ -1,0 +1,330 @@
+"""WatermelonDB 0.28, as an app would have it (docs/sync-protocol/watermelon.mjs), against a running service."""
+
+from __future__ import annotations
+
+import json
+import queue
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests import services
+from tests.interop.conftest import HERE, NODE, Node
+from tests.interop.office import Enrolled, Office, office
+from tests.processes import wait_for
+
+Row = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def served(
+    database: str,
+    templates: Callable[[str], str],
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Office]:
+    """A running service on each database, and its office."""
+    folder = tmp_path_factory.mktemp("service")
+    if database == "sqlite":
+        with office(folder, f"sqlite:///{folder}/field.db") as opened:
+            yield opened
+        return
+    server: services.Postgres = request.getfixturevalue("postgres")
+    name = server.create(templates(database))
+    with office(folder, server.database_url(name)) as opened:
+        yield opened
+    server.drop(name)
+
+
+class App:
+    """A phone with the app, in a process of its own."""
+
+    def __init__(self, served: Office, device: Enrolled) -> None:
+        self.served, self.device = served, device
+        self.crew_id = device.crew_id
+        env = {"SERVER": served.url, "TOKEN": device.token, "PATH": "/usr/bin:/bin"}
+        self.process = subprocess.Popen(
+            [NODE, HERE / "watermelon.mjs"], env=env, cwd=HERE, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        self.said: queue.Queue[dict[str, Any]] = queue.Queue()
+        self.reader = threading.Thread(target=self._read)
+        self.reader.start()
+        assert self.hear() == {"ready": True}
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("> "):
+                self.said.put(json.loads(line[2:]))
+
+    def hear(self) -> dict[str, Any]:
+        return self.said.get(timeout=60)
+
+    def tell(self, do: str, **more: Any) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"do": do} | more) + "\n")
+        self.process.stdin.flush()
+
+    def ask(self, do: str, **more: Any) -> Any:
+        self.tell(do, **more)
+        said = self.hear()
+        assert "answer" in said, said
+        return said["answer"]
+
+    def sync(self, **line: Any) -> None:
+        done = self.ask("sync", line=line)
+        assert done["ok"], done
+
+    def fails(self, **line: Any) -> dict[str, Any]:
+        done: dict[str, Any] = self.ask("sync", line=line)
+        assert not done["ok"]
+        return done
+
+    def rows(self, table: str, shown: bool = False) -> dict[str, Row]:
+        return {row["id"]: row for row in self.ask("rows", table=table, shown=shown)}
+
+    def act(self, kind: str, job: str, payload: Any = None) -> str:
+        return str(self.ask("act", kind=kind, entity="job", id=job, more={"payload": payload or {}}))
+
+    def edit(self, job: str, at: str | None = None, table: str = "jobs", **values: Any) -> None:
+        self.ask("edit", table=table, id=job, values=values, at=at)
+
+    def settle(self, many: int) -> list[str]:
+        """Sync until ``many`` operations have an outcome; the outcomes."""
+
+        def settled() -> bool:
+            self.sync()
+            return len(self.rows("outcomes")) >= many
+
+        wait_for(settled)
+        return sorted(row["outcome"] for row in self.rows("outcomes").values())
+
+    def unsent(self) -> list[str]:
+        tables = ("jobs", "customers", "usage_points", "meters", "operations")
+        return [row["id"] for table in tables for row in self.rows(table).values() if row["_status"] != "synced"]
+
+    def close(self) -> None:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.close()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.reader.join(10)
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def phones(served: Office, node: Node) -> Iterator[Callable[..., App]]:
+    """``phones()``: a phone of a new crew; ``phones(crew_id)``: of that one."""
+    opened: list[App] = []
+
+    def phone(crew_id: str | None = None) -> App:
+        opened.append(App(served, served.device(crew_id)))
+        return opened[-1]
+
+    yield phone
+    for one in opened:
+        one.close()
+
+
+@pytest.fixture
+def app(phones: Callable[..., App]) -> App:
+    return phones()
+
+
+REPAIRED = {"cause_major": "lamp", "fault_place": "lamp 7", "ownership": "utility", "work_done": "lamp replaced"}
+
+
+def test_first_sync_work_and_what_changed_since(served: Office, app: App) -> None:
+    jobs = [served.job(app.crew_id, tags=["dog"]) for _ in range(3)]
+    app.sync()
+    held = app.rows("jobs", shown=True)
+    assert set(held) == set(jobs) and held[jobs[0]]["tags"] == '["dog"]'
+    app.edit(jobs[0], access_note="ring twice")
+    app.act("job.arrive", jobs[0])
+    done = app.act("job.complete", jobs[0], REPAIRED)
+    assert app.settle(3) == ["applied"] * 3
+    assert app.rows("outcomes")[done]["outcome"] == "applied", "an outcome has the id of its operation"
+    held = app.rows("jobs")
+    assert (held[jobs[0]]["status"], held[jobs[0]]["access_note"]) == ("completed", "ring twice")
+    assert served.get(f"/v1/jobs/{jobs[0]}")["access_note"] == "ring twice"
+    more = served.job(app.crew_id)
+    app.sync()
+    assert set(app.rows("jobs", shown=True)) == {*jobs, more}
+    assert app.unsent() == []
+    assert [said for said in app.ask("complaints") if "[Sync]" in said] == []
+
+
+def test_edits_on_both_sides(served: Office, app: App, phones: Callable[..., App]) -> None:
+    job, other = served.job(app.crew_id), phones(app.crew_id)
+    app.sync()
+    other.sync()
+    app.edit(job, access_note="by the mill", tags='["dog"]', parts_estimate='[{"code": "FUSE", "qty": "1"}]')
+    served.patch(f"/v1/jobs/{job}", title="Lamp 7", access_note="by the bridge")
+    other.edit(job, tags='["ladder"]', contact_phone="555")
+    assert other.settle(1) == ["merged"]
+    assert app.settle(1) == ["applied_conflict"]
+    other.sync()
+    row = app.rows("jobs")[job]
+    assert row == other.rows("jobs")[job] | {"seen": row["seen"]}, "every phone ends with what is on record"
+    assert (row["title"], row["access_note"], row["contact_phone"]) == ("Lamp 7", "by the bridge", "555")
+    assert sorted(json.loads(row["tags"])) == ["dog", "ladder"]
+    assert json.loads(row["parts_estimate"]) == [{"code": "FUSE", "qty": "1"}]
+    [review] = [one for one in served.get("/v1/reviews")["items"] if one["entity_id"] == job]
+    conflicts = [one for one in review["conflicts"] if one["severity"] != "none"]
+    assert [(one["field"], one["device"], one["record"]) for one in conflicts] == [
+        ("access_note", "by the mill", "by the bridge")
+    ]
+
+
+def test_refused_rows_beside_good_ones(served: Office, app: App) -> None:
+    job = served.job(app.crew_id)
+    app.sync()
+    good = app.act("job.arrive", job)
+    bad = app.ask("act", kind="job.start", entity="job", id=job, more={"payload": "not JSON"})
+    late = app.act("inspection.record", job)
+    made = app.ask("create", table="jobs", values={"title": "a job of our own"})
+    app.edit(job, access_note="ring twice")
+    app.ask("set", table="jobs", id=job, values={"status": "closed"})
+    app.settle(6)
+    told = app.rows("outcomes")
+    assert told[good]["outcome"] == "applied"
+    assert (told[bad]["outcome"], told[bad]["reason"]) == ("rejected", "bad_payload")
+    assert (told[late]["outcome"], told[late]["reason"]) == ("rejected", "bad_payload")
+    assert sorted(row["kind"] for row in told.values() if row["outcome"] == "rejected") == [
+        "inspection.record", "job.update", "row.created", "unreadable",
+    ]  # fmt: skip
+    assert sorted(app.unsent()) == sorted([bad, made]), "what was refused at once stays as it is, for the app to show"
+    row = app.rows("jobs")[job]
+    assert (row["status"], row["access_note"]) == ("on_site", "ring twice"), "what is on record, not what was typed"
+    app.ask("delete", table="jobs", id=job)
+    app.settle(7)
+    assert served.get(f"/v1/jobs/{job}")["status"] == "on_site"
+
+
+def test_a_job_taken_away_with_edits_on_it(served: Office, app: App, phones: Callable[..., App]) -> None:
+    job, quiet = served.job(app.crew_id), served.job(app.crew_id)
+    app.sync()
+    app.edit(job, access_note="ring twice")
+    app.act("job.arrive", job)
+    for one in (job, quiet):
+        served.assign(one, served.crew())
+    app.fails(path="push", dead=1)
+    held = app.rows("jobs")
+    assert held[job]["gone"] == "reassigned" and held[job]["access_note"] == "ring twice", "pulled, and not yet sent"
+    assert app.rows("jobs", shown=True) == {}
+    app.fails(path="push", dead=1)
+    assert set(app.rows("jobs")) == {job}, "on the other one nothing waits to be sent"
+    app.tell("edit", table="jobs", id=job, values={"access_note": "too late"}, at=None)
+    assert app.hear()["failed"] == "no longer with this crew: reassigned"
+    assert app.settle(2) == ["parked", "superseded"]
+    [review] = [one for one in served.get("/v1/reviews")["items"] if one["entity_id"] == job]
+    assert review["proposed"]["set"] == {"access_note": "ring twice"}
+    app.sync()
+    assert app.rows("jobs") == {} and app.unsent() == []
+    served.assign(job, app.crew_id)
+    app.sync()
+    assert set(app.rows("jobs", shown=True)) == {job}
+
+
+def test_a_phone_of_another_crew_drops_what_is_not_its_own_but_not_what_waits(served: Office, app: App) -> None:
+    edited, quiet = served.job(app.crew_id), served.job(app.crew_id)
+    app.sync()
+    app.edit(edited, access_note="ring twice")
+    served.call("POST", f"/v1/devices/{app.device.device_id}/revoke")
+    assert app.fails()["status"] == 403
+    assert set(app.rows("jobs")) == {edited, quiet}
+
+
+def test_answers_lost_at_every_point(served: Office, app: App) -> None:
+    job = served.job(app.crew_id)
+    app.sync()
+    app.edit(job, access_note="ring twice")
+    arrived = app.act("job.arrive", job)
+    for path in ("pull", "push", "pull", "push"):
+        app.fails(path=path, lost=1)
+    app.edit(job, access_note="ring thrice", contact_phone="555")
+    app.fails(path="push", lost=1)
+    outcomes = app.settle(3)
+    assert app.rows("outcomes")[arrived]["outcome"] == "applied"
+    assert set(outcomes) <= {"applied", "merged"}, "a crew is not in conflict with itself"
+    assert served.get(f"/v1/jobs/{job}")["access_note"] == "ring thrice"
+    assert app.unsent() == [] and app.rows("jobs")[job]["access_note"] == "ring thrice"
+
+
+def test_what_was_decided_while_the_answer_was_lost_brings_back_what_is_on_record(served: Office, app: App) -> None:
+    job = served.job(app.crew_id)
+    app.sync()
+    app.edit(job, title="Our name for it")
+    served.patch(f"/v1/jobs/{job}", title="Lamp 7")
+    app.fails(path="push", lost=1)
+    wait_for(lambda: bool(app.fails(path="push", dead=1)) and len(app.rows("outcomes")) == 1)
+    assert app.rows("jobs")[job]["title"] == "Our name for it", "not known to be sent"
+    app.sync()
+    app.sync()
+    assert app.rows("jobs")[job]["title"] == "Lamp 7"
+
+
+def test_a_service_that_is_busy(served: Office, app: App) -> None:
+    job = served.job(app.crew_id)
+    assert app.fails(path="pull", busy=2)["status"] == 503
+    assert app.fails(path="pull", busy=1)["status"] == 503
+    app.sync()
+    app.act("job.arrive", job)
+    app.edit(job, access_note="ring twice")
+    for _ in range(3):
+        assert app.fails(path="push", busy=1)["status"] == 503
+    assert app.settle(2) == ["applied", "applied"]
+
+
+def test_the_service_is_killed_between_pull_and_push(served: Office, app: App) -> None:
+    job = served.job(app.crew_id)
+    app.sync()
+    app.act("job.arrive", job)
+    app.edit(job, access_note="ring twice")
+    app.tell("sync", line={"path": "push", "before": True})
+    assert app.hear() == {"paused": "before push"}
+    served.kill_web()
+    app.tell("go")
+    app.hear()
+    wait_for(lambda: app.ask("sync")["ok"])
+    assert app.settle(2) == ["applied", "applied"]
+    assert app.unsent() == []
+
+
+def test_ten_thousand_records_and_the_service_is_killed_in_the_middle(served: Office, app: App) -> None:
+    served.fill(app.crew_id, 10_000)
+    app.tell("sync", line={"path": "pull", "during": True})
+    assert app.hear() == {"paused": "during pull"}
+    served.kill_web()
+    app.tell("go")
+    assert app.hear()["answer"]["ok"] is False
+    assert app.ask("count", table="jobs") == 0, "a part is nothing"
+    wait_for(lambda: app.ask("sync")["ok"])
+    assert app.ask("count", table="jobs") == 10_000
+    job = served.job(app.crew_id)
+    app.sync()
+    assert app.ask("count", table="jobs") == 10_001
+    app.act("job.arrive", job)
+    assert app.settle(1) == ["applied"]
+
+
+def test_a_week_of_work_goes_out_in_parts(served: Office, app: App) -> None:
+    job = served.job(app.crew_id)
+    app.sync()
+    for number in range(330):
+        app.act("note.add", job, {"text": f"note {number}"})
+    huge = app.act("note.add", job, {"text": "x" * 1_100_000})
+    after = app.act("job.arrive", job)
+    app.ask("asked")
+    assert app.settle(331) == ["applied"] * 331
+    pushes = [one["bytes"] for one in app.ask("asked") if one["path"] == "push"]
+    assert [size > 1_000_000 for size in pushes[:5]] == [False, False, False, True, False]
+    notes = [one["text"] for one in json.loads(app.rows("jobs")[job]["notes"])]
+    assert notes == [f"note {number}" for number in range(330)], "in their order"
+    assert app.unsent() == [huge] and app.rows("outcomes")[after]["outcome"] == "applied"
