@@ -26,7 +26,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 PATIENCE_S = 60
 SPANS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-NAME = re.compile(r"\$\{([^}]+)\}")
+NAME = re.compile(r"\$\{([^{}]+)\}")
 TIME = re.compile(r"now(?:([+-])(\d+)([smhd]))?(?:@([+-]\d\d:\d\d))?")
 
 
@@ -129,7 +129,10 @@ class Conversation:
         if not isinstance(value, str):
             return value
         whole = NAME.fullmatch(value)
-        return self._named(whole[1]) if whole else NAME.sub(lambda found: str(self._named(found[1])), value)
+        if whole:
+            return self._named(whole[1])
+        filled = NAME.sub(lambda found: str(self._named(found[1])), value)
+        return filled if filled == value else self.filled(filled)  # from the inside out
 
     def _named(self, name):
         """What stands between ``${`` and ``}``: see README.md."""
