@@ -123,11 +123,24 @@ class ScopeHeld(Schema):
 _WORDS: dict[str, Any] = {"invalid": "must be an object", "required": "is missing", "null": "must not be null"}
 
 
+class ByName(ma.fields.Dict):
+    """Members of any name; a fault is named by where it stands, without marshmallow's ``key`` and ``value`` between."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        try:
+            return super()._deserialize(value, attr, data, **kwargs)
+        except ma.ValidationError as error:
+            if not isinstance(error.messages, dict):
+                raise
+            found = {name: fault.get("value", fault.get("key")) for name, fault in error.messages.items()}
+            raise ma.ValidationError(found) from None
+
+
 class ManifestArgs(Schema):
     class Meta:
         unknown = ma.EXCLUDE
 
-    scopes = ma.fields.Dict(
+    scopes = ByName(
         keys=Text(100),
         values=Member(ScopeHeld),
         required=True,

@@ -172,7 +172,12 @@ class Sheet:
         return places
 
 
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
 def _decoded(data: bytes, encoding: str) -> str:
+    if data.startswith(_UTF_16) and not encoding.lower().startswith(("utf-16", "utf16", "utf_16")):
+        raise Invalid("the file is UTF-16 text: save it as CSV in UTF-8, or say that its encoding is utf-16")
     try:
         name = codecs.lookup(encoding).name
         if name == "utf-8":

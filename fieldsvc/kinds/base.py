@@ -65,10 +65,12 @@ class Situation:
       operation names; ``usage_point_id`` is where the meter is installed now, or None.
     - ``seals``: ``{number, position, kind, …}`` now fitted at the usage point.
     - ``seal_numbers_in_use``: those of the numbers named by the operation that are fitted anywhere.
+    - ``seals_elsewhere``: those of them that are fitted at another usage point now.
     - ``defects``: ``{id, item_code, job_id, found_at, state}`` of the usage point, open and closed.
     - ``checklist``: the checklist of the job's kind as :meth:`RuleBook.checklist` gives it, or None.
     - ``waived``: what a dispatcher decided in a review: ``completed_after_cancel``, ``energy_mismatch``,
-      ``seal_in_use``, ``register_fell:wrap`` or ``register_fell:misread``. Empty on the first judgement.
+      ``seal_in_use``, ``clock_suspect``, ``register_fell:wrap`` or ``register_fell:misread``. Empty on the first
+      judgement.
     """
 
     job: dict[str, Any]
@@ -80,6 +82,7 @@ class Situation:
     meter_by_asset: dict[str, dict[str, Any]] = field(default_factory=dict)
     seals: tuple[dict[str, Any], ...] = ()
     seal_numbers_in_use: frozenset[str] = frozenset()
+    seals_elsewhere: frozenset[str] = frozenset()
     defects: tuple[dict[str, Any], ...] = ()
     checklist: dict[str, Any] | None = None
     waived: frozenset[str] = frozenset()

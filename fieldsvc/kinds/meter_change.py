@@ -1,13 +1,14 @@
 """Meter change (换表): the old meter off and the new one on as one act, with the energy across it accounted for.
 
 What cannot be right on paper but was done on site is parked with its arithmetic, never guessed away: another meter than
-the one on record, a register that fell, parts that do not add up to the total, a seal that is fitted elsewhere.
+the one on record, a register that fell, parts that do not add up to the total, a seal that is fitted elsewhere, a
+time before the meter was there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -48,7 +49,7 @@ SealNo = Annotated[str, Meta(min_length=1, max_length=60)]
 Ratio = Annotated[int, Meta(ge=1, le=100_000)]
 Words = Annotated[str, Meta(max_length=60)]
 
-WAIVABLE = frozenset({"energy_mismatch", "seal_in_use"})
+WAIVABLE = frozenset({"energy_mismatch", "seal_in_use", "clock_suspect"})
 """What a dispatcher may let pass as it is. A wrong meter is put right on record first and then judged again."""
 
 
@@ -148,11 +149,12 @@ def _exchanged(op: Operation, payload: Exchange, situation: Situation, moved: tu
     found = [problem for problem in _problems(op, payload, situation, record, arithmetic) if problem[0] not in waived]
     if found:
         return parked(found[0][0], {"problems": [{"reason": reason, **facts} for reason, facts in found], **arithmetic})
-    exchange = _told(payload) | {"at": format_time(op.occurred_at)} | arithmetic
+    at = _not_before_it_was_there(op, situation)
+    exchange = _told(payload) | {"at": format_time(at)} | arithmetic
     act = ExchangeMeter(
         payload.old.asset_no,
         payload.new.asset_no,
-        op.occurred_at,
+        at,
         payload.new.digits,
         payload.new.ct_ratio,
         payload.new.pt_ratio,
@@ -215,6 +217,18 @@ def _problems(
     taken = sorted(set(_numbers(payload.new.seals)) & situation.seal_numbers_in_use)
     if taken:
         yield "seal_in_use", {"seals": taken}
+    off = sorted(set(_numbers(payload.old.seals)) & situation.seals_elsewhere)
+    if off:
+        yield "seal_in_use", {"seals_removed_here_and_fitted_elsewhere": off}
+    if _not_before_it_was_there(op, situation) != op.occurred_at:
+        installed_at = format_time((situation.installation or {})["installed_at"])
+        yield "clock_suspect", {"occurred_at": format_time(op.occurred_at), "old_meter_installed_at": installed_at}
+
+
+def _not_before_it_was_there(op: Operation, situation: Situation) -> datetime:
+    """When the meter was exchanged: at the earliest when the one taken off had been installed."""
+    installed_at = (situation.installation or {}).get("installed_at")
+    return max(op.occurred_at, installed_at) if isinstance(installed_at, datetime) else op.occurred_at
 
 
 def _tolerances(op: Operation, situation: Situation) -> tuple[Decimal, Decimal]:

@@ -131,7 +131,7 @@ class CustomerImport:
         """Store what ``rows`` say and keep count in ``outcome``."""
         self.outcome.rows += len(rows)
         source = replace(source, install_id=_MARK)
-        asked = [one for one in map(self._read, rows) if one is not None]
+        asked = [one for one in (self._read(row, source.recorded_at) for row in rows) if one is not None]
         there = _on_record(asked)
         new = []
         for one in asked:
@@ -150,12 +150,12 @@ class CustomerImport:
         _create(source, new, there, self.crs)
         self.outcome.created += len(new)
 
-    def _read(self, row: Row | Refusal) -> _Asked | None:
+    def _read(self, row: Row | Refusal, now: datetime) -> _Asked | None:
         if isinstance(row, Refusal):
             self.outcome.refused.append(row)
             return None
         try:
-            asked = _asked(row, self.crs, self.layout)
+            asked = _asked(row, self.crs, self.layout, now)
             self._once(row, "number", asked.number)
             self._once(row, "usage_point_number", asked.usage_point_number)
             if asked.meter is not None:
@@ -171,7 +171,7 @@ class CustomerImport:
             raise Refused(column, value, f"stands on line {first} already")
 
 
-def _asked(row: Row, crs: str, layout: Layout) -> _Asked:
+def _asked(row: Row, crs: str, layout: Layout, now: datetime) -> _Asked:
     number = sheet.text(row, "number", 40, required=True) or ""
     place = point(row, crs)
     importance = sheet.one_of(row, "importance", IMPORTANCE, "none") if row["importance"] else None
@@ -201,11 +201,11 @@ def _asked(row: Row, crs: str, layout: Layout) -> _Asked:
             "feeder": sheet.text(row, "feeder", 80),
             "voltage_level": sheet.text(row, "voltage_level", 20),
         },
-        meter=_meter(row, layout),
+        meter=_meter(row, layout, now),
     )
 
 
-def _meter(row: Row, layout: Layout) -> _MeterAsked | None:
+def _meter(row: Row, layout: Layout, now: datetime) -> _MeterAsked | None:
     asset_no = sheet.text(row, "meter_asset_no", 60)
     readings = {register: sheet.decimal(row, f"last_reading_{register}") for register in REGISTERS}
     said = {register: value for register, value in readings.items() if value is not None}
@@ -216,6 +216,9 @@ def _meter(row: Row, layout: Layout) -> _MeterAsked | None:
     digits = sheet.integer(row, "meter_digits", 1, 12) or 6
     read_at = sheet.moment(row, "last_reading_at", layout.timezone)
     installed_at = sheet.moment(row, "installed_at", layout.timezone)
+    for column, at in (("last_reading_at", read_at), ("installed_at", installed_at)):
+        if at is not None and at > now:
+            raise Refused(column, row[column], "lies in the future")
     if said and read_at is None:
         raise Refused("last_reading_at", "", "a reading needs its time")
     if read_at is not None and installed_at is not None and read_at < installed_at:

@@ -277,6 +277,14 @@ def seal_numbers_in_use(numbers: Iterable[str]) -> frozenset[str]:
     return frozenset(db.session.scalars(select(Seal.number).where(Seal.number.in_(list(numbers)))))
 
 
+def seals_elsewhere(numbers: Iterable[str], usage_point_id: str) -> frozenset[str]:
+    """Those of ``numbers`` that are fitted now, but at another usage point."""
+    fitted = select(Seal.number).where(
+        Seal.number.in_(list(numbers)), Seal.usage_point_id != usage_point_id, Seal.removed_at.is_(None)
+    )
+    return frozenset(db.session.scalars(fitted))
+
+
 def remove_seals(source: Source, numbers: Iterable[str], at: datetime, context: Mapping[str, Any]) -> list[Seal]:
     """Seals taken off; one that was never on record is remembered as removed, because it was there."""
     known = _seals(numbers)

@@ -29,7 +29,7 @@ from fieldsvc.work.models import Job
 
 CHOICES = ("apply", "dismiss")
 READINGS = ("wrap", "misread")
-_WAIVABLE = frozenset({"completed_after_cancel", "energy_mismatch", "seal_in_use"})
+_WAIVABLE = frozenset({"completed_after_cancel", "energy_mismatch", "seal_in_use", "clock_suspect"})
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +48,7 @@ def lock(review_id: str) -> Review:
 def resolve(source: Source, review: Review, choice: str, note: str, *, reading: str | None = None) -> None:
     """Decide an open review.
 
-    :param reading: for ``register_fell``: whether the register wrapped or was misread; needed to apply it.
+    :param reading: where a register fell: whether it wrapped or was misread; needed to apply it.
     :raises Conflict: it is resolved already, or the rules still say no (the reason is told).
     :raises Invalid: ``reading`` is missing.
     """
@@ -112,11 +112,14 @@ def _try_again(source: Source, review: Review, row: InboxOperation, job: Job | N
 
 
 def _waivers(review: Review, reading: str | None) -> frozenset[str]:
-    if review.reason == "register_fell":
+    """What a dispatcher lets pass who has seen the review: everything that it shows and that may be let pass."""
+    shown = {review.reason or "", *(problem["reason"] for problem in review.explanation.get("problems", ()))}
+    waived = _WAIVABLE & shown
+    if "register_fell" in shown:
         if reading not in READINGS:
             raise Invalid.field("/reading", "say whether the register is a wrap or a misread")
-        return frozenset({f"register_fell:{reading}"})
-    return _WAIVABLE & {review.reason or ""}
+        waived |= {f"register_fell:{reading}"}
+    return waived
 
 
 def _close(source: Source, review: Review, row: InboxOperation, job: Job | None, choice: str, note: str) -> None:

@@ -42,6 +42,7 @@ def load(op: Operation, job: Job, now: datetime, waived: frozenset[str] = frozen
         meter_by_asset=meters.by_asset(assets) if assets else {},
         seals=meters.seals_at(usage_point.id) if usage_point else (),
         seal_numbers_in_use=meters.seal_numbers_in_use(seals) if seals else frozenset(),
+        seals_elsewhere=meters.seals_elsewhere(seals, usage_point.id) if seals and usage_point else frozenset(),
         defects=defects.facts_at(job.usage_point_id, job.customer_id) if usage_point or customer else (),
         checklist=_checklist(job),
         waived=waived,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 from collections import Counter
@@ -170,6 +171,8 @@ def test_local_times_are_taken_in_the_zone_of_the_file(app: Flask) -> None:
         (Layout(), b"", "empty"),
         (Layout(), b"\n\n", "empty"),
         (Layout(encoding="klingon"), b"external_key\nk\n", "klingon"),
+        (Layout(), "external_key\nk\n".encode("utf-16"), "is UTF-16 text: save it as CSV in UTF-8"),
+        (Layout(), codecs.BOM_UTF16_BE + "external_key\n".encode("utf-16-be"), "is UTF-16 text"),
     ],
 )
 def test_a_file_that_cannot_be_used_at_all_says_why(layout: Layout, data: bytes, words: str) -> None:
@@ -180,8 +183,8 @@ def test_a_file_that_cannot_be_used_at_all_says_why(layout: Layout, data: bytes,
 CUSTOMERS = """number,name,name_local,importance,lon,lat,address,usage_point_number,transformer_area,meter_asset_no,\
 meter_digits,ct_ratio,pt_ratio,installed_at,last_reading_total,last_reading_peak,last_reading_at
 C-1,Household 1,一户,none,111.55,35.45,East lane 1,U-1,TA-1,M-1,6,1,1,2020-01-01T00:00:00Z,48213.6,1000.25,\
-2026-11-01T00:00:00Z
-C-2,Mill,磨坊,second,111.65,35.45,Mill road,U-2,TA-2,M-2,6,20,100,2020-01-01T00:00:00Z,99.0,,2026-11-01T00:00:00Z
+2023-11-01T00:00:00Z
+C-2,Mill,磨坊,second,111.65,35.45,Mill road,U-2,TA-2,M-2,6,20,100,2020-01-01T00:00:00Z,99.0,,2023-11-01T00:00:00Z
 C-3,Shop,店,none,111.55,35.55,Market,,,,,,,,,,
 """
 
@@ -202,8 +205,8 @@ def test_customers_come_with_usage_point_meter_and_last_readings(app: Flask) -> 
     assert page["installations"]["items"][0]["asset_no"] == "M-1"
     values = {r["register"]: (r["value"], r["read_at"], r["reason"]) for r in page["readings"]["items"]}
     assert values == {
-        "total": ("48213.6", "2026-11-01T00:00:00Z", "import"),
-        "peak": ("1000.25", "2026-11-01T00:00:00Z", "import"),
+        "total": ("48213.6", "2023-11-01T00:00:00Z", "import"),
+        "peak": ("1000.25", "2023-11-01T00:00:00Z", "import"),
     }
     assert customer(client, "C-2")["location"]["site_class"] == "rural"
     assert customer(client, "C-3")["usage_points"]["items"][0]["number"] == "C-3"
@@ -240,11 +243,21 @@ def test_changed_master_data_is_brought_up_to_date_with_history(app: Flask) -> N
 def test_a_newer_reading_is_added_and_another_value_for_a_known_one_refused(app: Flask) -> None:
     client = make_staff(app)
     import_customers(app, CUSTOMERS)
-    newer = CUSTOMERS.replace("48213.6,1000.25,2026-11-01", "48300.0,1001.0,2026-11-15")
+    newer = CUSTOMERS.replace("48213.6,1000.25,2023-11-01", "48300.0,1001.0,2023-11-15")
     assert counts(import_customers(app, newer)) == (0, 1, 2, 0)
     assert len(customer(client, "C-1")["readings"]["items"]) == 4
     other = import_customers(app, CUSTOMERS.replace("48213.6", "48213.7"))
     assert counts(other) == (0, 0, 2, 1) and "is on record as 48213.6" in other.refused[0].reason
+
+
+@pytest.mark.parametrize(
+    ("column", "now_in_the_file"), [("last_reading_at", "2023-11-01"), ("installed_at", "2020-01-01")]
+)
+def test_what_lies_in_the_future_has_not_happened(app: Flask, column: str, now_in_the_file: str) -> None:
+    later = f"{utc_now().year + 1}-01-01"
+    outcome = import_customers(app, CUSTOMERS.replace(now_in_the_file, later, 1))
+    assert counts(outcome) == (2, 0, 0, 1)
+    assert (outcome.refused[0].column, outcome.refused[0].reason) == (column, "lies in the future")
 
 
 def test_a_file_does_not_exchange_a_meter(app: Flask) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from flask import Flask
 
-from fieldsvc.base.clock import new_id
+from fieldsvc.base.clock import format_time, new_id
 from tests.factories import make_staff, make_territories
 from tests.field import Field, Phone, done, exchange, problem, repaired
 
@@ -229,6 +230,48 @@ def test_a_seal_that_is_here_after_all_leaves_where_it_was(field: Field) -> None
     other.pull(), phone.pull()
     assert not other.holds("seal")
     assert [seal["usage_point_id"] for seal in phone.docs("seal")] == [two.usage_point_id]
+
+
+def test_a_seal_taken_off_here_stays_where_it_is_on_record_until_somebody_decides(field: Field) -> None:
+    one, two, phone, other = field.place(), field.place(), field.phone(), field.phone()
+    first, second = (field.job("meter_change", phone.crew_id, place) for place in (one, two))
+    field.job("repair", other.crew_id, one)
+    assert phone.do("meter.exchange", first, exchange(one, "NEW-1", fitted=("S-1",))) == "applied"
+    _, review = parked(phone, "meter.exchange", second, exchange(two, "NEW-2", removed=("S-1",)))
+    assert review["reason"] == "seal_in_use"
+    other.pull()
+    assert len(other.holds("seal")) == 1, "nothing has happened to it"
+    assert field.resolve(review["id"], "apply").status_code == 200
+    other.pull()
+    assert not other.holds("seal")
+    assert phone.do("meter.exchange", field.job("meter_change", phone.crew_id, one), exchange("NEW-1", "NEW-3", "0.1"))
+
+
+def test_an_exchange_from_before_the_meter_was_there_waits_for_a_person(field: Field) -> None:
+    place, phone = field.place(), field.phone()
+    first, second = (field.job("meter_change", phone.crew_id, place) for _ in range(2))
+    act = phone.op("meter.exchange", first, exchange(place, "NEW-1"))
+    assert phone.send(act) == ["applied"]
+    other = field.phone(phone.crew_id)
+    early = other.op("meter.exchange", second, exchange("NEW-1", "NEW-2", "0.5"))
+    early["occurred_at"] = format_time(datetime.fromisoformat(act["occurred_at"]) - timedelta(minutes=5))
+    assert other.send(early) == ["parked"] and other.reason(early) == "clock_suspect"
+    (review,) = field.reviews(job=second)
+    assert field.resolve(review["id"], "apply").status_code == 200
+    newest, before = field.get(f"/v1/customers/{place.customer_id}")["installations"]["items"][:2]
+    assert newest["asset_no"] == "NEW-2"
+    assert newest["installed_at"] == before["removed_at"] == before["installed_at"] == act["occurred_at"]
+
+
+def test_applying_lets_everything_pass_that_the_review_shows(field: Field) -> None:
+    one, two, phone = field.place(), field.place({"total": "999990.0"}), field.phone()
+    first, second = (field.job("meter_change", phone.crew_id, place) for place in (one, two))
+    assert phone.do("meter.exchange", first, exchange(one, "NEW-1", fitted=("S-1",))) == "applied"
+    _, review = parked(phone, "meter.exchange", second, exchange(two, "NEW-2", "25.0", fitted=("S-1",)))
+    assert [problem["reason"] for problem in review["explanation"]["problems"]] == ["register_fell", "seal_in_use"]
+    assert problem(field.resolve(review["id"], "apply")) == (422, "invalid")
+    assert field.resolve(review["id"], "apply", reading="wrap").status_code == 200
+    assert field.get(f"/v1/customers/{two.customer_id}")["seals"]["items"][0]["number"] == "S-1"
 
 
 def test_a_wrong_meter_and_a_second_account_are_never_waived(field: Field) -> None:

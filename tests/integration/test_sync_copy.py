@@ -359,6 +359,9 @@ def test_a_manifest_that_cannot_be_is_refused(app: Flask, settings: Settings, fi
     for members in wrong:
         body = {"scopes": {f"crew:{phone.crew_id}": told({}) | members}}
         assert problem(phone.client.post("/sync/v1/manifest", json=body)) == (422, "invalid"), members
+    wrong_at = {"scopes": {f"crew:{phone.crew_id}": told({}) | {"rows": [{**row, "rev": "1"}]}}}
+    refused = phone.client.post("/sync/v1/manifest", json=wrong_at).json["errors"]
+    assert [error["field"] for error in refused] == [f"/scopes/crew:{phone.crew_id}/rows/0/rev"]
     for body in ({}, {"scopes": None}, {"scopes": []}, [], {"scopes": {f"crew:{phone.crew_id}": None}}):
         assert problem(phone.client.post("/sync/v1/manifest", json=body)) == (422, "invalid"), body
     unknown = {"scopes": {f"crew:{phone.crew_id}": told({}) | {"later": 1}}, "later": 2}

@@ -255,6 +255,27 @@ def test_a_removed_seal_that_is_still_on_record_is_no_seal_in_use():
     assert judge(seal_numbers_in_use=frozenset({"S-1"}), seals=({"number": "S-1"},)).outcome == "applied"
 
 
+def test_a_seal_removed_here_that_is_on_record_elsewhere_is_no_seal_of_this_place():
+    decision = judge(seals_elsewhere=frozenset({"S-1"}))
+    assert decision.reason == "seal_in_use"
+    assert decision.explanation["problems"][0]["seals_removed_here_and_fitted_elsewhere"] == ["S-1"]
+    assert judge(seals_elsewhere=frozenset({"S-1"}), waived=frozenset({"seal_in_use"})).outcome == "applied"
+
+
+def test_a_meter_is_not_taken_off_before_it_was_put_on():
+    record = installation(installed_at=NOON)
+    late = operation("meter.exchange", exchange(), occurred_at=NOON - timedelta(seconds=1))
+    decision = KIND.reconcile(late, meter_situation(installation=record))
+    assert decision.reason == "clock_suspect"
+    (problem,) = decision.explanation["problems"]
+    assert problem["old_meter_installed_at"] > problem["occurred_at"]
+    let_pass = KIND.reconcile(late, meter_situation(installation=record, waived=frozenset({"clock_suspect"})))
+    (act,) = [effect for effect in let_pass.effects if isinstance(effect, ExchangeMeter)]
+    assert (let_pass.outcome, act.at) == ("applied", NOON), "at the earliest moment it can have been"
+    in_time = operation("meter.exchange", exchange(), occurred_at=NOON)
+    assert KIND.reconcile(in_time, meter_situation(installation=record)).outcome == "applied"
+
+
 def test_seals_that_do_not_agree_with_the_record_are_remarked():
     explanation = judge(seals=({"number": "S-2"},)).explanation
     assert explanation["seals_removed_not_on_record"] == ["S-1"]
