@@ -4,11 +4,10 @@
     device.enrol("K7TQ-29XM")
     device.write("job.arrive", "job", job_id, payload={})     # any time, without a line
     device.sync()                                             # whenever there is one
-
-Everything lives in one SQLite file: what the service has told (`copy`), what the crew has done (`outbox`) and where
-both stand (`state`). A process may end at any line: the next one opens the file and goes on.
+All is kept in one SQLite file. A process may end at any line: the next one opens it and goes on.
 """
 
+import base64
 import hashlib
 import http.client
 import json
@@ -27,9 +26,9 @@ CREATE TABLE IF NOT EXISTS copy (entity TEXT, id TEXT, rev INTEGER, doc TEXT, PR
 CREATE TABLE IF NOT EXISTS outbox (seq INTEGER PRIMARY KEY, op_id TEXT, body TEXT, status TEXT, outcome TEXT);
 INSERT OR IGNORE INTO state VALUES ('install_id', lower(hex(randomblob(16))));
 """
-# At least one of what has had no answer, in order, and the next ones while there is room.
 BATCH = """SELECT seq, body FROM (SELECT *, row_number() OVER (ORDER BY seq) AS n, sum(length(body) + 2) OVER
 (ORDER BY seq) AS size FROM outbox WHERE status IS NULL) WHERE n = 1 OR (n <= ? AND size <= ?) ORDER BY seq"""
+SETTLED = "UPDATE outbox SET outcome = ?, body = iif(sha256(body) = ?, NULL, body) WHERE op_id = ?"
 
 
 class Refused(Exception):  # the service has understood, and says no; `code` is stable: docs/errors.md
@@ -45,6 +44,7 @@ class Device:
         self.url, self.tries, self.pause = url, tries, pause
         self.db = sqlite3.connect(file)
         self.db.executescript(TABLES)
+        self.db.create_function("sha256", 1, lambda text: text and hashlib.sha256(text.encode()).hexdigest())
 
     def enrol(self, code):
         """Once, with a code from a supervisor. Again, with a new one, to move to another crew: push before."""
@@ -53,8 +53,7 @@ class Device:
             self._set(**{name: told[name] for name in ("token", "device_id", "crew_id")})
 
     def write(self, kind, entity, entity_id, **content):
-        """Note what the crew has done; `content` is payload, or was and set. Answers the op_id. An app does this in
-        the transaction that changes its screen. What is written is never changed: sent twice, it is the same twice."""
+        """Note what the crew has done (payload, or was and set): in an app together with what changes on its screen."""
         (seq,) = self.db.execute("SELECT coalesce(max(seq), 0) + 1 FROM outbox").fetchone()
         held = self.db.execute("SELECT rev FROM copy WHERE (entity, id) = (?, ?)", (entity, entity_id)).fetchone()
         op = {"op_id": str(uuid.uuid4()), "seq": seq, "kind": kind, "entity": entity, "entity_id": entity_id}
@@ -73,11 +72,11 @@ class Device:
         (pending,) = self.db.execute("SELECT count(*) FROM outbox WHERE status IS NULL").fetchone()
         told = self._call("POST", "hello", clocks("device_time") | {"pending": pending})
         with self.db:  # the service may have lost what it had answered (an older backup): it goes out again
-            self.db.execute("UPDATE outbox SET status = NULL, outcome = NULL WHERE seq >= ?", (told["next_seq"],))
+            self.db.execute("UPDATE outbox SET status = NULL WHERE seq >= ? AND body NOTNULL", (told["next_seq"],))
         return told
 
     def push(self, most_ops=200, most_bytes=1 << 20, wait=0):
-        """Send what has had no answer, in order, in batches within the limits; as slowly as the service asks for."""
+        """Send what has had no answer, in order, in batches within the limits (or one), as slowly as asked for."""
         while batch := self.db.execute(BATCH, (most_ops, most_bytes - 500)).fetchall():
             self.pause(wait)
             head = json.dumps({"install_id": self._get("install_id")} | clocks("device_time"))
@@ -89,7 +88,8 @@ class Device:
     def pull(self, limit=500):
         """Everything new. Changes and checkpoint are stored together: cut anywhere, nothing is lost or skipped."""
         while True:
-            while self._get("checkpoint") is None:  # on a slow line it comes in several parts
+            while self._get("checkpoint") is None:  # on a slow line it comes in several parts, and without old outcomes
+                self.ask([op_id for (op_id,) in self.db.execute("SELECT op_id FROM outbox WHERE outcome IS NULL")])
                 self._stubborn(self.snapshot)
             page = self._call("GET", f"pull?limit={limit}&cp={self._get('checkpoint')}")
             with self.db:
@@ -101,37 +101,36 @@ class Device:
     def snapshot(self):
         """The copy anew, line by line; after a cut it goes on from the last position that was stored."""
         position = self._get("position")
-        try:
-            if position is None:
-                self.db.execute("DELETE FROM copy")  # the outbox stays: it is the crew's work
-            for told in map(json.loads, self._lines("GET", "snapshot" + (f"?after={position}" if position else ""))):
-                if "op" in told:
-                    self._take([told])  # in one transaction with the position or checkpoint that follows
-                else:
-                    self._set(position=told.get("position"), checkpoint=told.get("checkpoint"))
-                    self.db.commit()
-        except urllib.request.HTTPError as error:
-            if error.code != 400:
-                raise
-            with error, self.db:
-                self._set(position=None)
-            raise EOFError("the position is of another life of the feed: begin anew") from error
-        finally:
-            self.db.rollback()  # what came after the last position comes again
+        if position is None:
+            self.db.execute("DELETE FROM copy")  # the outbox stays: it is the crew's work
+        for told in map(json.loads, self._lines("GET", "snapshot" + (f"?after={position}" if position else ""))):
+            if "op" in told:
+                self._take([told])  # in one transaction with the position or checkpoint that follows
+            else:
+                self._set(position=told.get("position"), checkpoint=told.get("checkpoint"))
+                self.db.commit()
 
     def _take(self, changes):
         for change in changes:
             key = (change["entity"], change["id"])
             self.db.execute("DELETE FROM copy WHERE (entity, id) = (?, ?)", key)
             if change["op"] == "put":
-                doc = json.dumps(change["doc"])
-                self.db.execute("INSERT INTO copy VALUES (?, ?, ?, ?)", (*key, change["rev"], doc))
+                self.db.execute("INSERT INTO copy VALUES (?,?,?,?)", (*key, change["rev"], json.dumps(change["doc"])))
                 if change["entity"] == "outcome":
-                    self.db.execute("UPDATE outbox SET outcome = ? WHERE op_id = ?", (doc, change["id"]))
+                    self._settle(change["doc"])
+
+    def _settle(self, outcome):
+        """What the crew did is let go when a receipt names its bytes. (An app checks its signature, too: Ed25519.)"""
+        said = json.loads(base64.urlsafe_b64decode(outcome["receipt"].split(".")[1] + "=="))
+        self.db.execute(SETTLED, (json.dumps(outcome), said["body_sha256"], outcome["op_id"]))
 
     def ask(self, op_ids):
-        """What became of operations, at most 200: status or outcome of each, `not_found` if it never arrived."""
-        return {one["op_id"]: one["status"] for one in self._call("GET", "ops?ids=" + ",".join(op_ids))["results"]}
+        """What became of operations: status or outcome of each, `not_found` if it never arrived."""
+        told = self._call("GET", "ops?ids=" + ",".join(op_ids[:200]))["results"] if op_ids else []
+        with self.db:
+            for outcome in filter(None, (one.get("outcome") for one in told)):
+                self._settle(outcome)
+        return {one["op_id"]: one["status"] for one in told} | (self.ask(op_ids[200:]) if told else {})
 
     def check(self, limit=500):
         """Compare the copy with the service and put right what differs. True: nothing did. Pull before."""
@@ -143,9 +142,9 @@ class Device:
                 rows = self.db.execute(held).fetchall()
                 lines = "".join("{} {} {}\n".format(*row) for row in rows)
                 rest = [row for row in rows if row[:2] > (after["entity"], after["id"])]
-                told = {"count": len(rows), "checksum": hashlib.sha256(lines.encode()).hexdigest()}
-                told |= {"rows": [dict(zip(("entity", "id", "rev"), row, strict=True)) for row in rest[:limit]]}
+                told = {"rows": [dict(zip(("entity", "id", "rev"), row, strict=True)) for row in rest[:limit]]}
                 told |= {"more": len(rest) > limit} | ({"after": after} if after["entity"] else {})
+                told |= {"count": len(rows), "checksum": hashlib.sha256(lines.encode()).hexdigest()}
                 answer = self._call("POST", "manifest", {"scopes": {scope: told}})
                 if answer["ok"]:
                     break
@@ -160,14 +159,15 @@ class Device:
         return self._stubborn(lambda: json.loads(b"".join(self._lines(method, path, data))))
 
     def _stubborn(self, ask, turn=1):
-        """A lost answer, 429 and 5xx are asked for again, with the very same body, after longer and longer pauses.
-        Nothing is done twice by that; only `enrol` is refused the second time: it needs another code."""
+        """A lost answer, 429 and 5xx are asked for again, with the very same body: nothing is done twice by that."""
         wait = random.uniform(0.5, 1) * min(2**turn, 300)
         try:
             return ask()
         except urllib.request.HTTPError as error:
             with error:
-                if turn == self.tries or (error.code != 429 and error.code < 500):
+                if error.code == 400 and self._get("position"):
+                    self._set(position=None)  # it was of another life of the feed: begin anew
+                elif turn == self.tries or (error.code != 429 and error.code < 500):
                     raise Refused(error.code, json.loads(error.read() or b"{}")) from None
                 wait = max(wait, float(error.headers.get("Retry-After") or 0))
         except (OSError, EOFError, ValueError, http.client.HTTPException):

@@ -275,16 +275,51 @@ def test_a_copy_that_differs_is_found_and_put_right(office: Office, device: Any)
     assert device.check() is True
 
 
-def test_what_the_service_lost_goes_out_again(office: Office, device: Any) -> None:
+def test_what_the_service_lost_before_vouching_for_it_goes_out_again(office: Office, device: Any) -> None:
     device.sync()
     work(device, office.job())
-    settle(device)
+    device.push()
     device.hello()
     assert device.db.execute("SELECT count(*) FROM outbox WHERE status IS NULL").fetchone() == (0,)
     office.change("UPDATE install SET next_seq = 2")
     device.hello()
     device.push()
     assert [status for (status,) in device.db.execute("SELECT status FROM outbox")] == ["accepted", "duplicate"]
+
+
+def bodies(device: Any) -> list[bool]:
+    return [held for (held,) in device.db.execute("SELECT body NOTNULL FROM outbox ORDER BY seq")]
+
+
+def test_the_crews_work_is_let_go_of_when_a_receipt_names_its_bytes(office: Office, device: Any) -> None:
+    job = office.job()
+    device.sync()
+    work(device, job)
+    device.write("note.add", "job", job, payload={"text": "held otherwise"})
+    device.push()
+    assert bodies(device) == [True] * 3, "sent is not vouched for"
+    with device.db:
+        device.db.execute("UPDATE outbox SET body = body || ' ' WHERE seq = 3")
+    assert settle(device) == ["applied"] * 3
+    assert bodies(device) == [False, False, True]
+    device.hello()
+    device.push()
+    device.write("note.add", "job", job, payload={"text": "the next"})
+    assert settle(device) == ["applied"] * 4, "the count goes on"
+
+
+def test_outcomes_the_feed_no_longer_tells_are_asked_for(office: Office, device: Any) -> None:
+    device.sync()
+    work(device, office.job())
+    device.push()
+    ids = [op_id for (op_id,) in device.db.execute("SELECT op_id FROM outbox")]
+    wait_for(lambda: set(device.ask([*ids, "unknown"]).values()) == {"applied", "not_found"})
+    with device.db:
+        device.db.execute("UPDATE outbox SET outcome = NULL")
+        device._set(checkpoint=None)
+    office.change("DELETE FROM sync_feed WHERE entity = 'outcome'")
+    device.pull()
+    assert outcomes(device) == ["applied", "applied"]
 
 
 def test_a_refusal_is_not_asked_for_again(office: Office, line: Line, tmp_path: Path) -> None:
