@@ -66,6 +66,13 @@ class Client:
 
         :raises Refused: every other problem.
         """
+        content, answered = self.raw(method, path, body, headers)
+        return orjson.loads(content) if content else None, answered
+
+    def raw(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[bytes, Mapping[str, str]]:
+        """As :meth:`call`, with the answer as it came."""
         sent = {"Accept-Encoding": "gzip", **{name.replace("_", "-"): text for name, text in (headers or {}).items()}}
         if self.token:
             sent["Authorization"] = f"Bearer {self.token}"
@@ -78,10 +85,10 @@ class Client:
             if answer.status not in (429, 503) or turn + 1 == _MOST_WAITS:
                 break
             _pause.wait(min(float(answer.headers.get("Retry-After", "1")), 5))
-        value = orjson.loads(content) if content else None
         if answer.status >= 400:
-            raise Refused(method, path, answer.status, value if isinstance(value, dict) else {})
-        return value, dict(answer.headers.items())
+            problem = orjson.loads(content) if content else None
+            raise Refused(method, path, answer.status, problem if isinstance(problem, dict) else {})
+        return content, dict(answer.headers.items())
 
     def _exchange(
         self, method: str, path: str, data: bytes | None, headers: Mapping[str, str]

@@ -36,6 +36,8 @@ CREATE TABLE IF NOT EXISTS copy (entity TEXT, id TEXT, rev INTEGER, doc TEXT, hi
 CREATE TABLE IF NOT EXISTS outbox (seq INTEGER PRIMARY KEY, op_id TEXT UNIQUE, about TEXT, body TEXT, status TEXT,
     outcome TEXT, wiped INTEGER DEFAULT 0);
 CREATE TABLE IF NOT EXISTS told (n INTEGER PRIMARY KEY, op_id TEXT, rev INTEGER, outcome TEXT, doc TEXT);
+CREATE TABLE IF NOT EXISTS photo (id TEXT PRIMARY KEY, op_id TEXT, sha256 TEXT, type TEXT, data BLOB, address TEXT,
+    sent INTEGER DEFAULT 0, damaged INTEGER DEFAULT 0);
 CREATE TABLE IF NOT EXISTS plan (n INTEGER PRIMARY KEY, act TEXT);
 """
 _KEEP_LAST = 12
@@ -305,7 +307,7 @@ class App:
                     self.set(position=None)
                 raise LineDown("the position is of another copy: begin anew")
             if status != 200:
-                self._refused("GET", "snapshot", Answer(status, {}, b"".join(lines)))
+                self.refused("GET", "snapshot", Answer(status, {}, b"".join(lines)))
             try:
                 for told in map(_read, lines):
                     if "op" in told:
@@ -397,7 +399,7 @@ class App:
         with closing(self.line.lines(self._path("snapshot" + position), self._headers())) as lines:
             status = int(next(lines))
             if status != 200:
-                self._refused("GET", "snapshot", Answer(status, {}, b"".join(lines)))
+                self.refused("GET", "snapshot", Answer(status, {}, b"".join(lines)))
             yield from map(_read, lines)
 
     def patient(self) -> None:
@@ -416,6 +418,7 @@ class App:
         with self.db:
             self.db.execute("DELETE FROM copy")
             self.db.execute("DELETE FROM plan")
+            self.db.execute("UPDATE photo SET data = NULL")
             self.db.execute("UPDATE outbox SET wiped = 1 WHERE status IS NULL")
             self.set(token=None, checkpoint=None, position=None, wiped="1")
 
@@ -436,7 +439,7 @@ class App:
                 self.tally.answers[answer.status] += 1
                 if answer.status < 400:
                     return answer.json()
-                self._refused(method, path, answer)
+                self.refused(method, path, answer)
             except LineDown:
                 if turn == tries:
                     raise
@@ -446,7 +449,25 @@ class App:
                 _pause.wait(min(later.seconds, 10))
         raise AssertionError("not reached")
 
-    def _refused(self, method: str, path: str, answer: Answer) -> None:
+    def raw(self, method: str, path: str, headers: Doc, body: bytes | None) -> Answer:
+        """One request as it is, asked again a few times where the service is busy; whatever the answer says.
+
+        :raises LineDown, Later, TokenDead, Revoked, Broken: as :meth:`call`.
+        """
+        for turn in range(1, 30):
+            answer = self.line.call(method, path, headers, body)
+            self.tally.answers[answer.status] += 1
+            try:
+                if answer.status in (401, 403, 429) or answer.status >= 500:
+                    self.refused(method, path, answer)
+                return answer
+            except Later as later:
+                if not self._patient or turn == 29:
+                    raise
+                _pause.wait(min(later.seconds, 10))
+        raise AssertionError("not reached")
+
+    def refused(self, method: str, path: str, answer: Answer) -> None:
         """Raise what an answer of 400 or more means."""
         problem = answer.json() or {}
         code = str(problem.get("type", "")).rsplit("/", 1)[-1]
@@ -474,7 +495,7 @@ class App:
         return headers
 
 
-OF_DEVICE = ("outcome",)
+OF_DEVICE = ("attachment", "outcome")
 """Entities in the scope of the device; everything else is in the scope of its crew."""
 
 _pause = threading.Event()

@@ -5,6 +5,7 @@ Nothing here looks into the service's database. Each finding names the phone and
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from fieldsvc.base import signing
 from fieldsvc.simulate.app import FINAL, Broken, Later, Revoked, TokenDead
 from fieldsvc.simulate.line import LineDown
 from fieldsvc.simulate.phone import Phone
@@ -34,6 +36,7 @@ class Written:
     phone: Phone
     seq: int
     op_id: str
+    body: str
     op: Doc
     status: str | None
     outcome: Doc | None
@@ -106,7 +109,7 @@ def _written(phone: Phone) -> Iterator[Written]:
         rows = app.db.execute("SELECT seq, op_id, body, status, outcome, wiped FROM outbox ORDER BY seq").fetchall()
         for seq, op_id, body, status, outcome, wiped in rows:
             end = orjson.loads(outcome) if outcome else None
-            yield Written(phone, seq, op_id, orjson.loads(body), status, end, tuple(told[op_id]), bool(wiped))
+            yield Written(phone, seq, op_id, body, orjson.loads(body), status, end, tuple(told[op_id]), bool(wiped))
     finally:
         app.close()
 
@@ -134,6 +137,8 @@ def checks(played: Played, found: Found) -> Iterator[Check]:
     yield from _effects(found)
     yield from _chains(found)
     yield from _order(found)
+    yield _receipts(played, found)
+    yield from _evidence(played, found)
     yield _copies(played)
 
 
@@ -288,6 +293,55 @@ def _order(found: Found) -> Iterator[Check]:
             wrong.append(f"{one.name} was applied after operation {before.seq}")
         last[key] = one
     yield Check("order", f"{len(seen)} operations applied in the order of the work", tuple(wrong))
+
+
+def _receipts(played: Played, found: Found) -> Check:
+    """Every outcome carries a receipt that the service has signed, over the very bytes the phone has sent."""
+    wrong = []
+    keys = played.world.client("auditor").get("/sync/v1/keys")["keys"]
+    count = 0
+    for one in found.written.values():
+        if one.outcome is None or one.phone.gone:
+            continue
+        try:
+            claims = signing.verify(str(one.outcome.get("receipt")), keys)
+        except signing.BadReceipt as fault:
+            wrong.append(f"{one.name}: {fault}")
+            continue
+        count += 1
+        said = {"op_id": one.op_id, "body_sha256": hashlib.sha256(one.body.encode()).hexdigest()}
+        said |= {name: one.outcome[name] for name in ("outcome", "reason", "resolution", "decided_at")}
+        wrong += [f"{one.name}: its receipt says another {name}" for name in said if claims.get(name) != said[name]]
+    return Check("receipts", f"{count} outcomes vouched for by signature", tuple(wrong))
+
+
+def _evidence(played: Played, found: Found) -> Iterator[Check]:
+    """Every photo that counts is verified, and what the office is given is what the phone has taken."""
+    auditor = played.world.client("auditor")
+    lost: list[str] = []
+    jobs: list[str] = []
+    count = size = 0
+    named: dict[str, list[tuple[Written, Doc]]] = defaultdict(list)
+    for one in found.written.values():
+        if one.op_id in found.inbox and found.inbox[one.op_id][0]["status"] not in ("rejected", "superseded"):
+            for photo in one.op.get("attachments", ()):
+                named[one.op["entity_id"]].append((one, photo))
+    for job_id, wanted in named.items():
+        there = {(row["op_id"], row["attachment_id"]): row for row in auditor.items(f"/v1/jobs/{job_id}/attachments")}
+        for one, photo in wanted:
+            row = there.get((one.op_id, photo["id"]))
+            if row is None or (row["state"] != "verified" and not one.phone.gone):
+                lost.append(f"{one.name}: its photo {photo['id']} is {row['state'] if row else 'unknown'}")
+            elif row["state"] == "verified":
+                content, _ = auditor.raw("GET", f"/v1/attachments/{row['id']}/content")
+                count, size = count + 1, size + len(content)
+                if hashlib.sha256(content).hexdigest() != photo["sha256"]:
+                    lost.append(f"{one.name}: its photo {photo['id']} is another one for the office")
+        state = (found.jobs[job_id]["evidence"] or {}).get("state") if job_id in found.jobs else None
+        if state not in (None, "none", "complete") and not any(one.phone.gone for one, _ in wanted):
+            jobs.append(f"job {found.jobs[job_id]['number']}: its evidence is {state}")
+    yield Check("photos", f"{count} photos, {size / 1e6:.1f} MB, verified and the same byte for byte", tuple(lost))
+    yield Check("evidence", f"{len(named)} jobs with photos have their evidence complete", tuple(jobs))
 
 
 def _copies(played: Played) -> Check:

@@ -11,6 +11,7 @@ import orjson
 
 from fieldsvc.demo.device import Holder
 from fieldsvc.demo.fieldwork import Act, Visit, acts
+from fieldsvc.simulate import photos
 from fieldsvc.simulate.app import App, Doc
 
 _OPEN = ("dispatched", "accepted", "enroute", "on_site", "in_progress", "waiting_on_material", "suspended")
@@ -63,7 +64,7 @@ def _next(
     app: App, phone: int, crew_of: int, chance: random.Random, at: datetime, others: Callable[[], str | None]
 ) -> str | None:
     if chance.random() < _ASIDE and (aside := _aside(app, chance, others)):
-        return app.write(aside["kind"], aside["entity"], aside["id"], _marked(app, aside), at)
+        return _write(app, aside, chance, at)
     row = app.db.execute("SELECT n, act FROM plan ORDER BY n LIMIT 1").fetchone()
     if row is None:
         for act in _visit(app, phone, crew_of, chance):
@@ -72,8 +73,14 @@ def _next(
     if row is None:
         return None
     app.db.execute("DELETE FROM plan WHERE n = ?", (row[0],))
-    act = orjson.loads(row[1])
-    return app.write(act["kind"], act["entity"], act["id"], _marked(app, act), at)
+    return _write(app, orjson.loads(row[1]), chance, at)
+
+
+def _write(app: App, act: Doc, chance: random.Random, at: datetime) -> str:
+    content = photos.taken(app, act, _marked(app, act), chance)
+    op_id = app.write(act["kind"], act["entity"], act["id"], content, at)
+    photos.belong(app, content, op_id)
+    return op_id
 
 
 def _marked(app: App, act: Doc) -> Doc:

@@ -13,7 +13,7 @@ from typing import Any
 
 from fieldsvc.base.clock import new_id
 from fieldsvc.demo.client import Client, Refused
-from fieldsvc.simulate import fieldwork
+from fieldsvc.simulate import fieldwork, photos
 from fieldsvc.simulate.app import App, Broken, Clock, Crash, Later, Revoked, Tally, TokenDead
 from fieldsvc.simulate.line import Line, LineDown
 from fieldsvc.simulate.world import Options, World
@@ -216,6 +216,7 @@ class Phone:
             return
         try:
             app.sync(chance, 0.2)
+            photos.send(app, chance, most=3)
             if self._is_moving(step) and not app.waiting():
                 self.crew = self.fate.moved[1] if self.fate.moved else self.crew
                 self._needs_code = True
@@ -285,7 +286,8 @@ class Phone:
             if not self._enrolled(app):
                 return len(app.undecided()) + 1
             app.sync(random.Random(0), 0.0, patient=True)
-            return len(app.undecided())
+            photos.send(app, random.Random(0), most=1000)
+            return len(app.undecided()) + len(photos.unfinished(app))
         except TokenDead:
             self._needs_code = True
             return len(app.undecided()) + 1

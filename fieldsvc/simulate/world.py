@@ -97,7 +97,12 @@ def world(options: Options, story: Story) -> Iterator[World]:
     :raises NoPostgres: PostgreSQL was asked for and is not here.
     :raises StartError: the service does not start.
     """
-    settings = Settings(data_dir=options.folder / "var", log_level="WARNING", sweep_interval=1)
+    settings = Settings(
+        data_dir=options.folder / "var",
+        log_level="WARNING",
+        sweep_interval=1,
+        login_limit="100000 per minute",  # all phones of this play call from one address
+    )
     postgres = PrivatePostgres(_DURABLE) if options.database == "postgresql" else None
     try:
         if postgres is not None:
