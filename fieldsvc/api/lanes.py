@@ -23,7 +23,7 @@ from fieldsvc.base.errors import FieldsvcError
 
 View = Callable[..., Any]
 
-PLACES = {"evidence": (6, 6), "pull": (4, 16), "first": (2, 8)}
+PLACES = {"evidence": (16, 8), "pull": (4, 16), "first": (2, 8)}
 """Lane → how many requests at once in a process, and how many more may wait for a place, each in its thread."""
 PUSHES = 8
 """Threads kept free for pushes."""

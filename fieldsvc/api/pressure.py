@@ -1,6 +1,6 @@
 """Back-pressure: when more comes in than the workers decide, devices are asked to wait, long before any is refused.
 
-How deep the inbox is, each process looks up at most once a second. Above ``inbox_deep`` the answers to hello and push
+How deep the inbox is, each process looks up about once a second. Above ``inbox_deep`` the answers to hello and push
 carry ``backoff_s`` and the header ``Backoff``, each device another number so that they spread out. From ``inbox_full``
 on a push is answered 503: the device keeps what it has, and nothing is lost.
 """
@@ -19,6 +19,8 @@ from fieldsvc.config import Settings
 from fieldsvc.sync import depth
 
 LOOK_S = 1.0
+REST = 20
+"""A look that takes long, because much waits, is followed by a rest so many times as long."""
 HEADER = {"Backoff": {"description": "`backoff_s`, when it is not 0.", "schema": {"type": "integer", "minimum": 1}}}
 
 _EXTENSION = "fieldsvc.pressure"
@@ -34,12 +36,14 @@ class Gauge:
         self._looking = threading.Lock()
 
     def depth(self) -> int:
-        """How many operations wait, as of :data:`LOOK_S` ago at most; while one thread looks, the others do not."""
-        if time.monotonic() >= self._look_at and self._looking.acquire(blocking=False):
+        """How many operations wait, as of the last look; while one thread looks, the others do not."""
+        began = time.monotonic()
+        if began >= self._look_at and self._looking.acquire(blocking=False):
             try:
                 with reading():
                     self._depth = depth.depth(max(self.deep, self.full))
-                self._look_at = time.monotonic() + LOOK_S
+                ended = time.monotonic()
+                self._look_at = ended + max(LOOK_S, (ended - began) * REST)
             finally:
                 self._looking.release()
         return self._depth

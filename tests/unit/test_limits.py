@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from fieldsvc.api.lanes import THREADS
 from fieldsvc.api.limits import Rate
 from fieldsvc.sync.depth import MOST_S, backoff_s
 
@@ -35,3 +38,8 @@ def test_the_deeper_the_inbox_the_longer_the_wait(depth: int, seconds: int) -> N
 
 def test_an_inbox_that_is_full_before_it_is_deep_still_gives_a_number() -> None:
     assert (backoff_s(10, 10, 5), backoff_s(11, 10, 5)) == (0, MOST_S)
+
+
+def test_who_runs_the_service_by_hand_is_told_how_many_threads_the_lanes_need() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    assert f"--threads {THREADS} " in page
