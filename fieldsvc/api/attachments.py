@@ -116,7 +116,7 @@ def _documented(*parameters: dict[str, Any]) -> Any:
 
 
 @blp.post("")
-@access.device()
+@access.device(work=True)
 @lane("evidence")
 @_documented(*_CREATE)
 @blp.response(201, headers={"Location": {"schema": {"type": "string"}}, **_TOLD_OFFSET})
@@ -154,7 +154,7 @@ def create() -> Response:
 
 
 @blp.route("/<id:upload_id>", methods=["HEAD"])
-@access.device()
+@access.device(work=True)
 @_documented(_RESUMABLE)
 @blp.response(200, headers=_TOLD_OFFSET)
 @blp.errors("precondition-failed", "upload-expired")
@@ -173,7 +173,7 @@ def offset_of(upload_id: str) -> Response:
 
 
 @blp.patch("/<id:upload_id>")
-@access.device()
+@access.device(work=True)
 @lane("evidence")
 @_documented(_RESUMABLE, _OFFSET, _CHECKSUM)
 @blp.raw_body(_BYTES, content_types=(OCTETS,))
@@ -185,7 +185,7 @@ def append(upload_id: str) -> Response:
 
 
 @blp.delete("/<id:upload_id>")
-@access.device()
+@access.device(work=True)
 @_documented(_RESUMABLE)
 @blp.response(204, headers=_TOLD)
 @blp.errors("precondition-failed", "upload-expired", "state-not-allowed")
@@ -195,7 +195,7 @@ def terminate(upload_id: str) -> Response:
 
 
 @blp.post("/<id:upload_id>")
-@access.device()
+@access.device(work=True)
 @lane("evidence")
 @_documented(
     _RESUMABLE,
