@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import select
 
 from fieldsvc.api import access, paging
 from fieldsvc.api.frame import Blueprint
-from fieldsvc.api.schemas import Ident, Int, Schema, Text, UtcTime, page_of
+from fieldsvc.api.schemas import Ident, Int, ListOf, Member, Schema, Text, UtcTime, page_of
 from fieldsvc.base.clock import utc_now
 from fieldsvc.base.db import reading, transaction
 from fieldsvc.people import crews, devices
 from fieldsvc.people.models import Device
+from fieldsvc.sync import holdings
 
 blp = Blueprint("devices", __name__, url_prefix="/v1/devices", description="Enrolled devices")
 
@@ -35,6 +37,41 @@ class DeviceAnswer(Schema):
     )
     pending = Int(required=True, allow_none=True, metadata={"description": "Operations it said it still holds."})
     pending_at = UtcTime(required=True, allow_none=True, metadata={"description": "When it said so."})
+
+
+class SeqRange(Schema):
+    first = Int(1, 2**53, required=True)
+    last = Int(1, 2**53, required=True)
+
+
+class DeviceHolds(Schema):
+    next_seq = Int(1, 2**53, required=True, metadata={"description": "The first number that has not come."})
+    last_seq = Int(0, 2**53, required=True, metadata={"description": "The highest number that has come."})
+    missing = ListOf(
+        Member(SeqRange),
+        max=holdings.MOST,
+        required=True,
+        metadata={"description": "Numbers that never came though later ones did."},
+    )
+    held = ListOf(
+        Text(80),
+        max=holdings.MOST,
+        required=True,
+        metadata={"description": "Operations that wait for what is missing, or for other devices; the first of them."},
+    )
+    held_count = Int(required=True)
+    undecided = Int(required=True, metadata={"description": "Received and without an outcome, held ones included."})
+    received_since = Int(required=True, metadata={"description": "Operations that came after `pending_at`."})
+    outstanding = Int(
+        required=True,
+        allow_none=True,
+        metadata={"description": "What it must still hold: `pending` less `received_since`; null: it never said."},
+    )
+    last_received_at = UtcTime(required=True, allow_none=True)
+
+
+class DeviceDetail(DeviceAnswer):
+    holds = Member(DeviceHolds, required=True, metadata={"description": "What it has handed in and still holds."})
 
 
 class DeviceFilter(paging.PageArgs):
@@ -66,11 +103,14 @@ def list_devices(args: dict[str, Any]) -> Any:
 
 @blp.get("/<id:device_id>")
 @access.staff()
-@blp.response(200, DeviceAnswer)
+@blp.response(200, DeviceDetail)
 def one_device(device_id: str) -> Any:
-    """One device"""
+    """One device, and what it still holds as far as known"""
     with reading():
-        return device_answer(devices.get(access.actor(), device_id))
+        device = devices.get(access.actor(), device_id)
+        found = asdict(holdings.of(device))
+        found["missing"] = [{"first": first, "last": last} for first, last in found["missing"]]
+        return device_answer(device) | {"holds": found}
 
 
 @blp.post("/<id:device_id>/revoke")
