@@ -15,7 +15,7 @@ export const schema = appSchema({
       columns: [
         ...text('number kind status title description access_note contact_phone address site_class territory_id'),
         ...text('customer_id usage_point_id crew_id planned_start window_start window_end due_at completed_at checklist'),
-        ...text('hazards notes tags parts_estimate details result attention position gone seen'),
+        ...text('hazards notes tags parts_estimate details result attention position evidence gone seen'),
         ...number('priority rev assignment_rev planned_order service_minutes checklist_version'),
       ],
     }),
@@ -43,7 +43,8 @@ export const schema = appSchema({
     tableSchema({
       name: 'outcomes', // what became of an operation: its id is that of the operation
       columns: [
-        ...text('kind entity entity_id outcome reason note resolution review_id decided_at errors conflicts receipt gone'),
+        ...text('kind entity entity_id outcome reason note resolution review_id decided_at policy_version'),
+        ...text('errors conflicts evidence receipt gone'),
         ...number('job_rev entity_rev'),
       ],
     }),

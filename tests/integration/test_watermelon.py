@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -332,6 +334,46 @@ def test_ten_thousand_rows_come_in_one_answer(field: Field, melon: Melon) -> Non
         "/sync/v1/compat/watermelon/pull?last_pulled_at=null", headers={"Accept-Encoding": "gzip"}
     )
     assert json.loads(gzip.decompress(answer.data))["changes"] == told["changes"]
+
+
+def test_pulls_while_others_commit_miss_nothing(field: Field, melon: Melon) -> None:
+    scope, device = f"crew:{melon.phone.crew_id}", f"device:{melon.phone.id}"
+    last: dict[str, tuple[int, bool]] = {}
+
+    def write(writer: int) -> None:
+        chance = random.Random(writer)
+        with field.app.app_context():
+            for rev in range(1, 41):
+                held, left = f"{writer}-{chance.randrange(12)}", f"{writer}-{chance.randrange(12, 20)}"
+                with transaction():
+                    publish.put([scope], "job", held, rev, {"id": held, "rev": rev})
+                    if left in last and last[left][1]:
+                        publish.leave(scope, "job", left, rev, "reassigned")
+                    else:
+                        publish.put([scope], "job", left, rev, {"id": left, "rev": rev})
+                    outcome = {"op_id": f"o-{writer}-{rev}", "entity": "job", "entity_id": held, "rev": rev}
+                    publish.put([device], "outcome", outcome["op_id"], 1, outcome)
+                last[left] = (rev, not (left in last and last[left][1]))
+                last[held] = (rev, True)
+                db.session.remove()
+
+    with ThreadPoolExecutor(4) as pool:
+        writing = [pool.submit(write, writer) for writer in range(4)]
+        pulls = 0
+        while not all(one.done() for one in writing):
+            melon.pull()
+            for told in melon.tables["outcomes"].values():
+                assert melon.row("jobs", told["entity_id"])["rev"] >= told["rev"], "the outcome, but not the change"
+            pulls += 1
+        for one in writing:
+            one.result()
+    melon.pull()
+    assert pulls > 3
+    assert len(melon.tables["outcomes"]) == 4 * 40
+    jobs = melon.tables["jobs"]
+    shown = {job for job, row in jobs.items() if row["gone"] is None}
+    assert shown == {job for job, (_, held) in last.items() if held}
+    assert all(jobs[job]["rev"] == rev for job, (rev, held) in last.items() if held)
 
 
 def fill(app: Flask, crew_id: str, many: int) -> None:

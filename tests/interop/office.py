@@ -33,6 +33,7 @@ class Enrolled:
     token: str
     device_id: str
     crew_id: str
+    install_id: str
 
 
 class Office:
@@ -75,9 +76,16 @@ class Office:
         return str(self.post("/v1/crews", {"code": f"C{number}", "name": f"Crew {number}", "skills": ["repair"]})["id"])
 
     def device(self, crew_id: str | None = None) -> Enrolled:
-        code = self.post(f"/v1/crews/{crew_id or self.crew()}/enrolment-codes")["code"]
-        given = self.post("/sync/v1/enrol", {"code": code, "install_id": new_id()})
-        return Enrolled(given["token"], given["device_id"], given["crew_id"])
+        return self._enrol(crew_id or self.crew(), new_id(), None)
+
+    def move(self, device: Enrolled, crew_id: str) -> Enrolled:
+        """The same device with another crew: it enrols again, with the token it has."""
+        return self._enrol(crew_id, device.install_id, device.token)
+
+    def _enrol(self, crew_id: str, install_id: str, token: str | None) -> Enrolled:
+        code = self.post(f"/v1/crews/{crew_id}/enrolment-codes")["code"]
+        given = self.call("POST", "/sync/v1/enrol", {"code": code, "install_id": install_id}, token)
+        return Enrolled(given["token"], given["device_id"], given["crew_id"], install_id)
 
     def job(self, crew_id: str, **members: Any) -> str:
         job = str(self.post("/v1/jobs", {"kind": "repair", "lon": 111.55, "lat": 35.45, **members})["id"])

@@ -232,13 +232,30 @@ def test_a_job_taken_away_with_edits_on_it(served: Office, app: App, phones: Cal
     assert set(app.rows("jobs", shown=True)) == {job}
 
 
-def test_a_phone_of_another_crew_drops_what_is_not_its_own_but_not_what_waits(served: Office, app: App) -> None:
+def test_a_phone_moved_to_another_crew_drops_the_others_records_but_not_its_own_work(served: Office, app: App) -> None:
     edited, quiet = served.job(app.crew_id), served.job(app.crew_id)
     app.sync()
-    app.edit(edited, access_note="ring twice")
-    served.call("POST", f"/v1/devices/{app.device.device_id}/revoke")
-    assert app.fails()["status"] == 403
     assert set(app.rows("jobs")) == {edited, quiet}
+    app.edit(edited, access_note="ring twice")
+    moved = served.move(app.device, served.crew())
+    mine = served.job(moved.crew_id)
+    app.ask("enrolled", token=moved.token)
+    app.fails(path="push", dead=1)
+    held = app.rows("jobs")
+    assert set(held) == {edited, mine} and held[edited]["access_note"] == "ring twice"
+    app.settle(1)
+    assert served.get(f"/v1/jobs/{edited}")["access_note"] == "ring twice", "done for the crew of then"
+    wait_for(lambda: app.sync() is None and set(app.rows("jobs")) == {mine})
+    assert app.unsent() == []
+
+
+def test_a_lost_phone_keeps_nothing_back(served: Office, app: App) -> None:
+    job = served.job(app.crew_id)
+    app.sync()
+    app.edit(job, access_note="ring twice")
+    served.post(f"/v1/devices/{app.device.device_id}/revoke")
+    assert app.fails()["status"] == 403
+    assert set(app.rows("jobs")) == {job}, "it is the app that has to empty its database then"
 
 
 def test_answers_lost_at_every_point(served: Office, app: App) -> None:
@@ -325,6 +342,6 @@ def test_a_week_of_work_goes_out_in_parts(served: Office, app: App) -> None:
     assert app.settle(331) == ["applied"] * 331
     pushes = [one["bytes"] for one in app.ask("asked") if one["path"] == "push"]
     assert [size > 1_000_000 for size in pushes[:5]] == [False, False, False, True, False]
-    notes = [one["text"] for one in json.loads(app.rows("jobs")[job]["notes"])]
+    notes = json.loads(app.rows("jobs")[job]["notes"])
     assert notes == [f"note {number}" for number in range(330)], "in their order"
     assert app.unsent() == [huge] and app.rows("outcomes")[after]["outcome"] == "applied"

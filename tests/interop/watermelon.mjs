@@ -67,12 +67,13 @@ globalThis.fetch = async (url, options) => {
   return answer
 }
 
+let token = process.env.TOKEN
 const find = (table, id) => database.get(table).find(id)
 const commands = {
   async sync({ line: wanted = {}, ...options }) {
     line = wanted
     try {
-      await fieldsvc.sync(database, process.env.SERVER, process.env.TOKEN, options)
+      await fieldsvc.sync(database, process.env.SERVER, token, options)
       return { ok: true }
     } catch (error) {
       return { ok: false, error: String(error.message), status: error.status ?? null }
@@ -103,6 +104,9 @@ const commands = {
       return (await database.get(table).create(put)).id
     }),
   delete: ({ table, id }) => database.write(async () => (await find(table, id)).markAsDeleted()),
+  enrolled: (told) => {
+    token = told.token
+  },
   complaints: () => complaints.splice(0),
   asked: () => asked.splice(0),
 }
