@@ -7,21 +7,20 @@ database share the processors nevertheless: what each of them used is reported b
 from __future__ import annotations
 
 import http.client
-import multiprocessing
 import os
+import pickle
 import re
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 
-import psycopg
-
 _TICK = os.sysconf("SC_CLK_TCK")
-_ctx = multiprocessing.get_context("spawn")
 
 
 @dataclass(frozen=True)
@@ -46,13 +45,13 @@ class Call:
     found: bytes
 
 
-def http_client(call: Call, bodies: Sequence[bytes | None], go: Any, out: Any) -> None:
+def http_client(call: Call, bodies: Sequence[bytes | None], go: Callable[[], None]) -> Done:
     """Ask once for each of ``bodies``, one after the other over one connection."""
     connection = http.client.HTTPConnection(urlsplit(call.address).netloc, timeout=60)
     found = re.compile(call.found)
     took: list[float] = []
     counts: Counter[str] = Counter()
-    go.wait()
+    go()
     began, cpu = time.monotonic(), time.process_time()
     for body in bodies:
         start = time.perf_counter()
@@ -63,42 +62,74 @@ def http_client(call: Call, bodies: Sequence[bytes | None], go: Any, out: Any) -
         if answer.status != 200:
             raise SystemExit(f"{call.method} {call.path} answered {answer.status}: {data[:500]!r}")
         counts.update(word.decode() for word in found.findall(data))
-    out.put(Done(began, time.monotonic(), took, dict(counts), time.process_time() - cpu))
+    return Done(began, time.monotonic(), took, dict(counts), time.process_time() - cpu)
 
 
-def copy_client(dsn: str, statement: str, blocks: Sequence[bytes], go: Any, out: Any) -> None:
+def copy_client(dsn: str, statement: str, blocks: Sequence[bytes], go: Callable[[], None]) -> Done:
     """COPY ``blocks`` into a table, one transaction each."""
+    import psycopg  # here, because the other clients need not wait for it
+
     took: list[float] = []
     with psycopg.connect(dsn, autocommit=True) as connection:
-        go.wait()
+        go()
         began, cpu = time.monotonic(), time.process_time()
         for block in blocks:
             start = time.perf_counter()
             with connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
                 copy.write(block)
             took.append(time.perf_counter() - start)
-        out.put(Done(began, time.monotonic(), took, {}, time.process_time() - cpu))
+        return Done(began, time.monotonic(), took, {}, time.process_time() - cpu)
 
 
-def together(client: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> list[Done]:
+def together(client: Callable[..., Done], arguments: Sequence[tuple[Any, ...]]) -> list[Done]:
     """Run one client process per entry of ``arguments``, all from the same moment on.
 
     :raises SystemExit: a client failed.
     """
-    go, out = _ctx.Barrier(len(arguments)), _ctx.Queue()
-    processes = [_ctx.Process(target=client, args=(*args, go, out), daemon=True) for args in arguments]
-    for process in processes:
-        process.start()
-    done: list[Done] = []
-    while len(done) < len(processes):
-        try:
-            done.append(out.get(timeout=0.5))
-        except Exception as error:
-            if any(process.exitcode for process in processes):
-                raise SystemExit("a client failed; see above") from error
-    for process in processes:
-        process.join()
-    return done
+    command = [sys.executable, "-c", "from bench.load import serve; serve()"]
+    root = Path(__file__).parent.parent
+    processes = [subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in arguments]
+    try:
+        pipes = [(process.stdin, process.stdout) for process in processes]
+        for (to, _), args in zip(pipes, arguments, strict=True):
+            _send(to, (client.__name__, args))
+        for _, back in pipes:
+            _receive(back)  # it is ready
+        for to, _ in pipes:
+            _send(to, "go")
+        return [_receive(back) for _, back in pipes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+def serve() -> None:
+    """What a client process does: it is told what, says that it is ready, and waits for the word.
+
+    It is no fork and knows nothing of the benchmark that started it: to import that would cost more than the load.
+    """
+    name, arguments = _receive(sys.stdin.buffer)
+
+    def go() -> None:
+        _send(sys.stdout.buffer, "ready")
+        _receive(sys.stdin.buffer)
+
+    _send(sys.stdout.buffer, globals()[name](*arguments, go))
+
+
+def _send(pipe: IO[bytes] | None, what: Any) -> None:
+    assert pipe is not None
+    pickle.dump(what, pipe)
+    pipe.flush()
+
+
+def _receive(pipe: IO[bytes] | None) -> Any:
+    assert pipe is not None
+    try:
+        return pickle.load(pipe)
+    except EOFError:
+        raise SystemExit("a client failed; see above") from None
 
 
 def span(done: Sequence[Done]) -> float:

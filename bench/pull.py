@@ -101,7 +101,7 @@ def measure(plan: Plan) -> dict[str, Any]:
         small = _filled(small_run, plan.small)
         large = _filled(large_run, plan.large)
         behind = large.checkpoint
-        _change(large_run, large.sender)
+        change(large_run, large.sender)
         end = str(orjson.loads(large.device.pull(behind)[1])["checkpoint"])
         nothing: dict[str, list[float]] = {"small": [], "large": []}
         for _ in range(plan.requests):
@@ -157,7 +157,7 @@ _FILL = (
 """Many rows at once, as ``feed.publish`` would have written them one transaction after the other."""
 
 
-def _change(run: Running, sender: Sender) -> None:
+def change(run: Running, sender: Sender) -> None:
     """Write 500 new documents into the crew's scope, 50 in a transaction."""
     document = setting.job_document(run.app, sender.jobs[0])
     with run.app.app_context():

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psycopg
 from flask import Flask
@@ -63,6 +64,12 @@ class Running:
         """A push of ``sender``; what is counted is the status of each operation."""
         headers = {"Authorization": f"Bearer {sender.token}", "Content-Type": "application/json"}
         return load.Call(self.service.url, "POST", "/sync/v1/push", headers, rb'"status":"(\w+)"')
+
+    def pull(self, sender: Sender, checkpoint: str) -> load.Call:
+        """A pull of ``sender``, at most 500 changes; what is counted is changes."""
+        path = f"/sync/v1/pull?limit=500&cp={quote(checkpoint)}"
+        headers = {"Authorization": f"Bearer {sender.token}"}
+        return load.Call(self.service.url, "GET", path, headers, rb'"op":"(\w+)"')
 
     def cpu(self) -> dict[str, float]:
         """Processor seconds used so far, by part of the service."""
