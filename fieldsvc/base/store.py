@@ -71,7 +71,7 @@ class Store:
 
         :raises FileNotFoundError: nothing is there; told before the first piece.
         """
-        with _asking():
+        with _asking(FileNotFoundError):
             file = self._fs.open(self._at(path), "rb", block_size=PIECE)
         return self._read(file)
 
@@ -122,11 +122,11 @@ class Store:
 
 
 @contextmanager
-def _asking() -> Iterator[None]:
-    """Whatever a driver or the system raises means one thing to who asked; a missing file stays a missing file."""
+def _asking(*meant: type[Exception]) -> Iterator[None]:
+    """Whatever a driver or the system raises means one thing to who asked, but for what is ``meant``."""
     try:
         yield
-    except FileNotFoundError:
+    except meant:
         raise
     except Exception as error:
         log.error("evidence-store-away", error=type(error).__name__)
