@@ -284,10 +284,11 @@ def _place(install_id: str, next_seq: int, standing: Sequence[_Standing], items:
     """Decide for new operations whether they are accepted, held or rejected."""
     placed = {item.op_id: Place("rejected", item.reason) for item in items if item.op is None}
     elsewhere, own = _dependencies(install_id, items)
-    walk: list[tuple[int, str, str, Read | _Standing]] = [(one.seq, one.op_id, one.entity_id, one) for one in standing]
+    walk: list[_Step] = [(one.seq, one.op_id, one.entity_id, one) for one in standing]
     walk += [(item.op.seq, item.op_id, item.op.entity_id, item) for item in items if item.op]
     order = _Order(next_seq)
-    for seq, op_id, entity_id, one in sorted(walk, key=lambda step: step[:2]):
+    named = {item.op_id: item.op.depends_on for item in items if item.op}
+    for seq, op_id, entity_id, one in _in_order(walk, _waiting_for(standing) | named):
         if isinstance(one, _Standing):
             order.may_go(op_id, seq, entity_id, one.waits)
             continue
@@ -297,9 +298,48 @@ def _place(install_id: str, next_seq: int, standing: Sequence[_Standing], items:
     return placed
 
 
+_Step = tuple[int, str, str, Read | _Standing]
+"""(seq, op id, entity id, the operation itself)"""
+
+
+def _in_order(walk: Sequence[_Step], waiting_for: Mapping[str, Sequence[str]]) -> list[_Step]:
+    """By number; but what an operation waits for comes before it, whatever its own number is. A library whose numbers
+    are given here hands in what it has in any order: the later half of a day's work may come first.
+    """
+    steps = sorted(walk, key=lambda step: step[:2])
+    if not any(waiting_for.values()):
+        return steps
+    by_id = {step[1]: step for step in steps}
+    ordered: list[_Step] = []
+    seen: set[str] = set()
+    for step in steps:
+        path = [] if step[1] in seen else [step[1]]
+        while path:
+            seen.add(path[-1])
+            others = (other for other in waiting_for.get(path[-1], ()) if other in by_id and other not in seen)
+            if other := next(others, None):
+                path.append(other)
+            else:
+                ordered.append(by_id[path.pop()])
+    return ordered
+
+
+def _waiting_for(standing: Sequence[_Standing]) -> dict[str, list[str]]:
+    """op id -> the operations it waits for."""
+    found: dict[str, list[str]] = {}
+    if waiting := [one.op_id for one in standing if one.waits]:
+        columns = (OperationDependency.op_id, OperationDependency.depends_on)
+        for row in db.session.execute(select(*columns).where(among(OperationDependency.op_id, waiting))):
+            found.setdefault(row.op_id, []).append(row.depends_on)
+    return found
+
+
 def _standing(install_ids: Sequence[str]) -> list[_Standing]:
     """Everything of the installs that is held, in its order."""
-    return [_Standing(*row) for row in db.session.execute(_HELD_BY, {"installs": install_ids})]
+    found = [_Standing(*row) for row in db.session.execute(_HELD_BY, {"installs": install_ids})]
+    walk: list[_Step] = [(one.seq, one.op_id, one.entity_id, one) for one in found]
+    ordered = {step[1]: place for place, step in enumerate(_in_order(walk, _waiting_for(found)))}
+    return sorted(found, key=lambda one: (one.install_id, ordered[one.op_id]))
 
 
 _HELD_BY = (

@@ -147,7 +147,7 @@ _ROWS = text(
 
 
 def _gone(key: str, name: str) -> str:
-    return orjson.dumps({key: name, "_deleted": True}).decode()
+    return json.dumps({key: name, "_deleted": True}, separators=(",", ":"))  # a device may have named it with anything
 
 
 def gone(reader: Reader, collection: str, ids: Sequence[str]) -> list[str]:
@@ -276,4 +276,4 @@ def _conflicts(sender: Sender, collection: str, rows: Sequence[Row]) -> list[str
         reader = Reader(sender.device_id, sender.crew_id)
         now = foreign.on_record(reader.scope_of(collection), COLLECTIONS[collection], names)
     held = zip(rows, (now[name] or _gone(key, name) for name in names), strict=True)
-    return [document for row, document in held if not same(_content(row.new), _content(orjson.loads(document)))]
+    return [document for row, document in held if not same(_content(row.new), _content(json.loads(document)))]
