@@ -153,7 +153,7 @@ def forget(store: Store, upload_ids: Sequence[str], now: datetime, ttl: timedelt
 
 
 def due() -> list[str]:
-    """At most 200 uploads that have arrived and were not looked at: any, so that some that fail do not keep others out."""
+    """At most 200 uploads that have arrived and were not looked at: any, so that those that fail keep nobody out."""
     query = select(Upload.id).where(Upload.state == "arrived").order_by(func.random())
     return list(db.session.scalars(query.limit(AT_ONCE)))
 
