@@ -49,6 +49,7 @@ class Settings:
     api_token_ttl: int = 90 * 86400
     enrolment_code_ttl: int = 15 * 60
     upload_ttl: int = 7 * 86400
+    feed_horizon: int = 90 * 86400
     login_limit: str = "10 per minute"
     device_rate: str = "1200 per minute"
     work_rate: str = "6000 per minute"
@@ -92,8 +93,8 @@ class Settings:
             values["log_json"] = env["FIELDSVC_LOG_JSON"].lower() in ("1", "true", "yes")
         for name in (
             "push_ops push_bytes op_bytes pull_rows attachment_bytes request_bytes api_token_ttl "
-            "enrolment_code_ttl upload_ttl reconcile_attempts sweep_interval trusted_proxies inbox_deep inbox_full "
-            "snapshot_seconds"
+            "enrolment_code_ttl upload_ttl feed_horizon reconcile_attempts sweep_interval trusted_proxies inbox_deep "
+            "inbox_full snapshot_seconds"
         ).split():
             raw = env.get(f"FIELDSVC_{name.upper()}")
             if raw:

@@ -9,6 +9,7 @@ from flask import current_app
 from fieldsvc.api import idempotency
 from fieldsvc.base.db import transaction
 from fieldsvc.config import Settings
+from fieldsvc.feed import horizon
 from fieldsvc.queue import ring
 from fieldsvc.sync import reconcile as reconciling
 from fieldsvc.sync import sweep as sweeping
@@ -50,6 +51,10 @@ def sweep(*, now: datetime) -> int:
         closing.close_due(now)
         idempotency.forget(now)
         arrived, over = uploads.due(), uploads.expire(now, ttl)
+    with transaction():
+        horizon.move(now, timedelta(seconds=settings.feed_horizon))
+    with transaction():
+        horizon.forget(now)
     rung = [ring("reconcile", install_id) for install_id in installs]
     rung += [ring("run_dispatch", run_id) for run_id in runs]
     rung += [ring("inspect_attachment", upload_id) for upload_id in arrived]

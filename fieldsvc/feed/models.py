@@ -1,10 +1,13 @@
 """Tables of the change feed.
 
 ``sync_counter`` holds one dense counter per scope; ``sync_feed`` one row per (scope, entity, id): its newest position;
-``sync_doc`` the rendered document of an entity, once, whatever number of scopes show it.
+``sync_doc`` the rendered document of an entity, once, whatever number of scopes show it. ``sync_mark`` says how far a
+scope had come when.
 """
 
 from __future__ import annotations
+
+from datetime import datetime
 
 from sqlalchemy import BigInteger, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
@@ -13,12 +16,27 @@ from fieldsvc.base.db import Base
 
 
 class SyncCounter(Base):
-    """The last sequence number given out in a scope; only the feed rows themselves are written after it."""
+    """The last sequence number given out in a scope; only the feed rows themselves are written after it.
+
+    Of what has gone, rows up to ``horizon`` may be forgotten.
+    """
 
     __tablename__ = "sync_counter"
 
     scope: Mapped[str] = mapped_column(String(80), primary_key=True)
     n: Mapped[int] = mapped_column(BigInteger, default=0)
+    horizon: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+
+
+class SyncMark(Base):
+    """Everything up to ``n`` in a scope is older than ``at``. ``told_at``: since when the horizon says so."""
+
+    __tablename__ = "sync_mark"
+
+    scope: Mapped[str] = mapped_column(String(80), primary_key=True)
+    n: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    at: Mapped[datetime] = mapped_column(index=True)
+    told_at: Mapped[datetime | None]
 
 
 class SyncFeed(Base):

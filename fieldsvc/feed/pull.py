@@ -7,7 +7,7 @@ transaction in several scopes therefore show together once a reader has caught u
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,9 @@ def epoch() -> str:
 
 
 def checkpoints(secret: str) -> URLSafeSerializer:
-    """Signs and reads checkpoints: ``{"e": epoch, "f": fingerprint of the scopes, "n": {scope: counter}}``."""
+    """Signs and reads checkpoints: ``{"e": epoch, "f": fingerprint of the scopes, "n": {scope: counter}}``, and
+    ``"s"``, the ``since`` of :func:`forgotten`, where a scope is being read from its beginning.
+    """
     return URLSafeSerializer(secret, salt="fieldsvc.checkpoint")
 
 
@@ -45,10 +47,32 @@ def fingerprint(scopes: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(sorted(scopes)).encode()).hexdigest()[:12]
 
 
+@dataclass(frozen=True)
+class Standing:
+    """How far a scope has come, and up to where it may have forgotten what has gone."""
+
+    n: int
+    horizon: int
+
+
+def standing(scopes: Sequence[str]) -> dict[str, Standing]:
+    """How each scope stands: whoever reads this first, then the rows up to there, can miss nothing."""
+    wanted = select(SyncCounter.scope, SyncCounter.n, SyncCounter.horizon).where(SyncCounter.scope.in_(list(scopes)))
+    return {row.scope: Standing(row.n, row.horizon) for row in db.session.execute(wanted)}
+
+
 def counters(scopes: Sequence[str]) -> dict[str, int]:
-    """How far each scope has come: whoever reads these first, then the rows up to them, can miss nothing."""
-    wanted = select(SyncCounter.scope, SyncCounter.n).where(SyncCounter.scope.in_(list(scopes)))
-    return {row.scope: row.n for row in db.session.execute(wanted)}
+    """How far each scope has come."""
+    return {scope: stands.n for scope, stands in standing(scopes).items()}
+
+
+def forgotten(stand: Mapping[str, Standing], seen: Mapping[str, int], since: Mapping[str, int]) -> bool:
+    """Whether something has gone from a scope that a reader was told of, and the feed no longer says so.
+
+    :param seen: how far the reader has come in each scope it has begun.
+    :param since: where a scope stood when the reader began it from nothing: what had gone by then it was never told of.
+    """
+    return any(max(n, since.get(scope, 0)) < stand[scope].horizon for scope, n in seen.items() if scope in stand)
 
 
 def is_first(scopes: Sequence[str], checkpoint: str | None, secret: str) -> bool:
@@ -70,21 +94,22 @@ def page(scopes: Sequence[str], checkpoint: str | None, limit: int, secret: str)
     signer = checkpoints(secret)
     life = epoch()
     wanted = fingerprint(scopes)
+    stand = standing(scopes)
     seen: dict[str, int] = {}
+    since: dict[str, int] = {}
     if checkpoint is not None:
         try:
             told = signer.loads(checkpoint)
         except BadSignature:
             raise FieldsvcError("bad-cursor", "the checkpoint was not given out by this service") from None
-        if told["e"] != life or told["f"] != wanted:
+        if told["e"] != life or told["f"] != wanted or forgotten(stand, told["n"], told.get("s", {})):
             empty = signer.dumps({"e": life, "f": wanted, "n": {}})
             return Page([], str(empty), has_more=True, reset=True)
-        seen = told["n"]
-    ends = counters(scopes)
+        seen, since = told["n"], told.get("s", {})
     changes: list[bytes] = []
     has_more = False
     for scope in scopes:
-        begin, end = seen.get(scope, 0), ends.get(scope, 0)
+        begin, end = seen.get(scope, 0), stand[scope].n if scope in stand else 0
         if begin >= end:
             seen = {scope: end} | seen
             continue
@@ -95,11 +120,14 @@ def page(scopes: Sequence[str], checkpoint: str | None, limit: int, secret: str)
         rows = db.session.execute(_ROWS, {"scope": scope, "begin": begin, "end": end, "limit": room + 1}).all()
         changes += [change(row) for row in rows[:room]]
         if len(rows) > room:
+            since = since if scope in seen else since | {scope: end}
             seen = seen | {scope: rows[room - 1].seq}
             has_more = True
             break
         seen = seen | {scope: end}
-    return Page(changes, str(signer.dumps({"e": life, "f": wanted, "n": seen})), has_more)
+    mark = {"e": life, "f": wanted, "n": seen}
+    since = {scope: n for scope, n in since.items() if seen.get(scope, 0) < n}
+    return Page(changes, str(signer.dumps(mark | {"s": since} if since else mark)), has_more)
 
 
 _ROWS = text(
