@@ -41,7 +41,7 @@ class PullArgs(Schema):
     last_pulled_at = _stamp(description="`timestamp` of the pull before; null: the first sync.")
     schema_version = Int(0, 2**31, metadata={"description": "Of the app's own schema; nothing follows from it."})
     migration = Text(
-        20_000, metadata={"description": "JSON: what the app's schema has got since; not null: everything is told."}
+        2000, metadata={"description": "JSON: what the app's schema has got since; not null: everything is told."}
     )
 
 
@@ -116,16 +116,15 @@ class PushedTables(Schema):
     experimentalRejectedIds = Member(RejectedIds, required=True)  # noqa: N815 - WatermelonDB's name
 
 
+_ID = {"type": "string", "minLength": 1, "maxLength": 80, "pattern": "^[A-Za-z0-9._:-]+$"}
+_ROWS = {"type": "array", "items": {"type": "object", "required": ["id"], "properties": {"id": _ID}}}
 _CHANGES = {
     "type": "object",
+    "description": "Table -> what was changed in it.",
     "propertyNames": {"minLength": 1, "maxLength": 60},
     "additionalProperties": {
         "type": "object",
-        "properties": {
-            "created": {"type": "array", "items": {"type": "object", "required": ["id"]}},
-            "updated": {"type": "array", "items": {"type": "object", "required": ["id"]}},
-            "deleted": {"type": "array", "items": {"type": "string", "minLength": 1, "maxLength": 80}},
-        },
+        "properties": {"created": _ROWS, "updated": _ROWS, "deleted": {"type": "array", "items": _ID}},
     },
 }
 
