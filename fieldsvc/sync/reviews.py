@@ -2,7 +2,8 @@
 
 ``apply`` takes the crew's fact over: the operation is judged again with what the dispatcher has waived, so that the
 rules still guard everything else. ``dismiss`` leaves the records as they are. Either way both sides stay in history.
-What was ``forced`` is applied already: there either choice says that somebody has looked at it.
+What was ``forced`` is applied already: there either choice says that somebody has looked at it; ``apply`` also lets an
+edit's values win where they had lost.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ def resolve(source: Source, review: Review, choice: str, note: str, *, reading: 
         raise Conflict("the review has been resolved already", "state-not-allowed", resolution=review.resolution)
     row = db.session.scalars(select(InboxOperation).where(InboxOperation.op_id == review.op_id).with_for_update()).one()
     job = change.lock(review.job_id) if review.job_id and review.entity == "job" else None
-    if choice == "apply" and review.outcome != "forced":  # what was forced is applied already
+    if choice == "apply" and (
+        review.outcome != "forced" or review.conflicts
+    ):  # else what was forced is applied already
         if review.reason == verdict.GAVE_UP:
             _try_again(source, review, row, job)
         else:

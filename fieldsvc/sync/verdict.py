@@ -7,7 +7,7 @@ crew that has the job now, and a person decides (see ``reviews``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -198,19 +198,18 @@ def _merge(
         values = {name: value for name, value in values.items() if policies.get(name) != "must_match"}  # never renamed
         policies = {name: _DECIDED.get(policy, policy) for name, policy in policies.items()}
     made = {name: parse_time(field_revs[name][2]) for name in values if name in field_revs}
-    stale = changed_since(field_revs, sent.base_rev, row.install_id) - _NOT_AN_EDIT
-    was, new = _lists(_not_its_own(edit.was, policies, field_revs, row.install_id), current), _lists(values, current)
+    own = {name for name, change in field_revs.items() if change[1] == row.install_id}
+    later = {name for name in own & made.keys() if made[name] > row.estimated_at}  # decided before this one had come
+    stale = (changed_since(field_revs, sent.base_rev, row.install_id) | later) - _NOT_AN_EDIT
+    was, new = _lists(_not_its_own(edit.was, policies, own - later), current), _lists(values, current)
     return merge(policies, was, new, current, stale, row.estimated_at, made)
 
 
-def _not_its_own(
-    was: Mapping[str, Any], policies: Mapping[str, str], field_revs: Mapping[str, Any], install_id: str
-) -> dict[str, Any]:
+def _not_its_own(was: Mapping[str, Any], policies: Mapping[str, str], own: Collection[str]) -> dict[str, Any]:
     """What the device had seen, without fields that it has changed itself since: there it is in no conflict.
 
     What lists are merged by stays: from it follows what the device added and took away.
     """
-    own = {name for name, made in field_revs.items() if made[1] == install_id}
     return {name: value for name, value in was.items() if name not in own or policies.get(name) in _LISTED}
 
 
@@ -278,7 +277,18 @@ _REVIEWED = ("parked", "applied_conflict", "forced")
 
 def _forced(row: InboxOperation, outcome: str, reason: str | None) -> tuple[str, str | None]:
     """What was applied without what it waited for is not simply applied: a person looks at it."""
-    return ("forced", "missing_predecessor") if row.forced and outcome in ("applied", "merged") else (outcome, reason)
+    if row.forced and outcome in ("applied", "merged", "applied_conflict"):
+        return "forced", "missing_predecessor"
+    return outcome, reason
+
+
+def _held(row: InboxOperation, now: datetime) -> dict[str, Any]:
+    """How long an operation was held that is decided without what it waited for, and who says so."""
+    if not row.forced:
+        return {}
+    patience = rules.load().holds(now.date())
+    answer = patience.get(row.kind, patience["*"])
+    return {"held": {"hours": answer.value, "source": answer.source, "edition": answer.edition}}
 
 
 _DECIDERS = {"job": _decide_job, "customer": _decide_customer}
@@ -312,7 +322,7 @@ def _open_review(
         reason=reason,
         severity="soft" if outcome == "applied_conflict" else "hard",
         conflicts=list(conflicts),
-        explanation=dict(explanation),
+        explanation={**explanation, **_held(row, source.recorded_at)},
         proposed={
             "kind": row.kind,
             "payload": sent.payload,
