@@ -27,7 +27,8 @@ CREATE TABLE IF NOT EXISTS outbox (seq INTEGER PRIMARY KEY, op_id TEXT, body TEX
 INSERT OR IGNORE INTO state VALUES ('install_id', lower(hex(randomblob(16))));
 """
 BATCH = """SELECT seq, body FROM (SELECT *, row_number() OVER (ORDER BY seq) AS n, sum(length(body) + 2) OVER
-(ORDER BY seq) AS size FROM outbox WHERE status IS NULL) WHERE n = 1 OR (n <= ? AND size <= ?) ORDER BY seq"""
+(ORDER BY seq) AS s FROM outbox WHERE status IS NULL AND body NOTNULL) WHERE n=1 OR (n <= ? AND s <= ?) ORDER BY seq"""
+HELD = "SELECT entity, id, rev FROM copy WHERE (entity IN ('outcome', 'attachment')) = ? ORDER BY entity, id"
 SETTLED = "UPDATE outbox SET outcome = ?, body = iif(sha256(body) = ?, NULL, body) WHERE op_id = ?"
 
 
@@ -42,7 +43,7 @@ class Device:
 
     def __init__(self, file, url, tries=8, pause=time.sleep):
         self.url, self.tries, self.pause = url, tries, pause
-        self.db = sqlite3.connect(file)
+        self.db = sqlite3.connect(file, check_same_thread=False)  # one thread at a time
         self.db.executescript(TABLES)
         self.db.create_function("sha256", 1, lambda text: text and hashlib.sha256(text.encode()).hexdigest())
 
@@ -57,7 +58,7 @@ class Device:
         (seq,) = self.db.execute("SELECT coalesce(max(seq), 0) + 1 FROM outbox").fetchone()
         held = self.db.execute("SELECT rev FROM copy WHERE (entity, id) = (?, ?)", (entity, entity_id)).fetchone()
         op = {"op_id": str(uuid.uuid4()), "seq": seq, "kind": kind, "entity": entity, "entity_id": entity_id}
-        op |= clocks("occurred_at") | {"schema_version": 1} | ({"base_rev": held[0]} if held else {}) | content
+        op |= self.clocks("occurred_at") | {"schema_version": 1} | ({"base_rev": held[0]} if held else {}) | content
         with self.db:
             self.db.execute("INSERT INTO outbox VALUES (?, ?, ?, NULL, NULL)", (seq, op["op_id"], json.dumps(op)))
         return op["op_id"]
@@ -70,7 +71,7 @@ class Device:
 
     def hello(self):
         (pending,) = self.db.execute("SELECT count(*) FROM outbox WHERE status IS NULL").fetchone()
-        told = self._call("POST", "hello", clocks("device_time") | {"pending": pending})
+        told = self._call("POST", "hello", self.clocks("device_time") | {"pending": pending})
         with self.db:  # the service may have lost what it had answered (an older backup): it goes out again
             self.db.execute("UPDATE outbox SET status = NULL WHERE seq >= ? AND body NOTNULL", (told["next_seq"],))
         return told
@@ -79,7 +80,7 @@ class Device:
         """Send what has had no answer, in order, in batches within the limits (or one), as slowly as asked for."""
         while batch := self.db.execute(BATCH, (most_ops, most_bytes - 500)).fetchall():
             self.pause(wait)
-            head = json.dumps({"install_id": self._get("install_id")} | clocks("device_time"))
+            head = json.dumps({"install_id": self._get("install_id")} | self.clocks("device_time"))
             told = self._call("POST", "push", head[:-1] + ', "ops": [' + ", ".join(body for _, body in batch) + "]}")
             with self.db:
                 self.db.executemany("UPDATE outbox SET status = :status WHERE op_id = :op_id", told["results"])
@@ -135,11 +136,10 @@ class Device:
     def check(self, limit=500):
         """Compare the copy with the service and put right what differs. True: nothing did. Pull before."""
         right = True
-        for scope, sign in (f"crew:{self._get('crew_id')}", "<>"), (f"device:{self._get('device_id')}", "="):
-            held = f"SELECT entity, id, rev FROM copy WHERE entity {sign} 'outcome' ORDER BY entity, id"  # noqa: S608
+        for scope, own in (f"crew:{self._get('crew_id')}", 0), (f"device:{self._get('device_id')}", 1):
             after = {"entity": "", "id": ""}
             while after:
-                rows = self.db.execute(held).fetchall()
+                rows = self.db.execute(HELD, (own,)).fetchall()
                 lines = "".join("{} {} {}\n".format(*row) for row in rows)
                 rest = [row for row in rows if row[:2] > (after["entity"], after["id"])]
                 told = {"rows": [dict(zip(("entity", "id", "rev"), row, strict=True)) for row in rest[:limit]]}
@@ -194,6 +194,6 @@ class Device:
     def _set(self, **values):
         self.db.executemany("REPLACE INTO state VALUES (?, ?)", values.items())
 
-
-def clocks(name):
-    return {name: datetime.now(UTC).astimezone().isoformat(), "mono_ms": time.monotonic_ns() // 10**6, "boot_id": BOOT}
+    def clocks(self, name):
+        now = datetime.now(UTC).astimezone().isoformat()
+        return {name: now, "mono_ms": time.monotonic_ns() // 10**6, "boot_id": BOOT}

@@ -225,7 +225,7 @@ def _story(url: str, settings: Settings, scenario: Scenario, story: Story) -> tu
     with story.step("Everybody pulls", "GET /sync/v1/pull") as step:
         play.at_once(devices, play.Device.pull)
         step.tell(
-            f"{sum(len(d.docs) for d in devices)} documents pulled in {sum(d.pages for d in devices)} pages: jobs, "
+            f"{sum(len(d.docs) for d in devices)} documents pulled in {sum(d.app.pages for d in devices)} pages: jobs, "
             "customers, meters, checklists; now offline"
         )
     play.load_vans(devices, scenario.new_meters)

@@ -1,38 +1,65 @@
-"""A crew's handheld: what it holds offline, what it has written down, what it was told became of it.
+"""A crew's handheld: an app built on the documented client of the sync protocol, with what a crew looks up in it.
 
-Its clock may be wrong; its monotonic clock is right, as on real devices. It never drops an operation before it has
-been told its end.
+Its clock may be wrong; its monotonic clock is right, as on real devices. What the crew has written down goes out when
+it is due; what became of it is told by the feed.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from fieldsvc.base.clock import new_id, utc_now
-from fieldsvc.demo.client import Client
+from fieldsvc.base.clock import utc_now
 from fieldsvc.demo.stage import Crew
 
 TERMINAL = frozenset("applied merged applied_conflict parked superseded rejected forced resolved".split())
 _PAGE = 60
-"""Rows of a pull: few enough that every device has to page."""
+"""Rows of a pull: few enough that devices have to page."""
+_BATCH = 40
 
 Doc = dict[str, Any]
+
+_pause = threading.Event()
+
+
+def _documented_client() -> Any:
+    """``docs/sync-protocol/client.py``; in an installed package it lies beside this module."""
+    packed = Path(__file__).with_name("sync_client.py")
+    path = packed if packed.exists() else Path(__file__).parents[2] / "docs" / "sync-protocol" / "client.py"
+    spec = importlib.util.spec_from_file_location("fieldsvc.demo.sync_client", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+client = _documented_client()
 
 
 @dataclass(eq=False)
 class Noted:
-    """One operation as the device keeps it: what it sends, when that really was, and what it should become."""
+    """What a crew did at ``at`` (right time) and what it should become; ``op`` is what was sent, once it was due."""
 
-    op: dict[str, Any]
+    kind: str
+    entity: str
+    about: Doc
     at: datetime
+    content: Doc
     expect: frozenset[str]
-    pushed: bool = False
+    op: Doc = field(default_factory=dict)
+
+    @property
+    def pushed(self) -> bool:
+        return bool(self.op)
 
 
 class Holder:
@@ -58,64 +85,81 @@ class Holder:
         raise NotImplementedError
 
 
-@dataclass(eq=False)
+class _App(client.Device):  # type: ignore[name-defined]
+    """The documented client on a clock that may be wrong; counts what it hears."""
+
+    def __init__(self, url: str, zone: ZoneInfo) -> None:
+        super().__init__(":memory:", url, pause=_pause.wait)
+        self.zone, self.skew = zone, timedelta(0)
+        self.pages = self.pushes = 0
+        self.answers: Counter[str] = Counter()
+        self.outcomes: dict[str, list[str]] = {}
+        self.told: dict[str, Doc] = {}
+
+    def clocks(self, name: str) -> Doc:
+        return self.clocks_at(name, utc_now())
+
+    def clocks_at(self, name: str, moment: datetime) -> Doc:
+        """What its clocks showed at ``moment`` (right time)."""
+        shown = (moment + self.skew).astimezone(self.zone).isoformat(timespec="milliseconds")
+        ago = (utc_now() - moment) // timedelta(milliseconds=1)
+        return {name: shown, "mono_ms": time.monotonic_ns() // 1_000_000 - ago, "boot_id": client.BOOT}
+
+    def send(self, bodies: Sequence[str]) -> list[Doc]:
+        """Push these operations, whatever is in the outbox; answers the results."""
+        head = json.dumps({"install_id": self._get("install_id")} | self.clocks("device_time"))
+        told = self._call("POST", "push", head[:-1] + ', "ops": [' + ", ".join(bodies) + "]}")
+        results: list[Doc] = told["results"]
+        return results
+
+    def _call(self, method: str, path: str, body: Any = None) -> Any:
+        told = super()._call(method, path, body)
+        self.pages += path.startswith("pull")
+        if path == "push":
+            self.pushes += 1
+            self.answers.update(result["status"] for result in told["results"])
+        return told
+
+    def _settle(self, outcome: Doc) -> None:
+        super()._settle(outcome)
+        known = self.outcomes.setdefault(outcome["op_id"], [])
+        if known[-1:] != [outcome["outcome"]]:
+            known.append(outcome["outcome"])
+        self.told[outcome["op_id"]] = outcome
+
+
 class Device(Holder):
-    """One device of ``crew`` at the service ``url``; its clock is ``skew`` ahead of the right time."""
+    """One device of ``crew`` at the service ``url``; ``notebook`` is what its crew did, in its order."""
 
-    url: str
-    crew: Crew
-    zone: ZoneInfo
-    skew: timedelta = timedelta(0)
-    id: str = ""
-    install_id: str = field(default_factory=new_id)
-    docs: dict[tuple[str, str], Doc] = field(default_factory=dict)
-    notebook: list[Noted] = field(default_factory=list)
-    outcomes: dict[str, list[str]] = field(default_factory=dict)
-    told: dict[str, Doc] = field(default_factory=dict)
-    answers: Counter[str] = field(default_factory=Counter)
-    pushes: int = 0
-    pages: int = 0
+    def __init__(self, url: str, crew: Crew, zone: ZoneInfo) -> None:
+        self.crew = crew
+        self.app = _App(url, zone)
+        self.id = ""
+        self.notebook: list[Noted] = []
+        self.batch, self._page = _BATCH, _PAGE
+        self.docs: dict[tuple[str, str], Doc] = {}
 
-    def __post_init__(self) -> None:
-        self.client = Client(self.url)
-        self._boot = new_id()
-        self._checkpoint: str | None = None
-        self._page = _PAGE
-        self.batch = 40
+    @property
+    def skew(self) -> timedelta:
+        """How far its clock is ahead of the right time."""
+        return self.app.skew
 
-    def now(self) -> datetime:
-        """What its clock shows."""
-        return utc_now() + self.skew
+    @skew.setter
+    def skew(self, by: timedelta) -> None:
+        self.app.skew = by
 
     def enrol(self, code: str) -> None:
         """Turn the code a supervisor read out into a token of its own, then say hello."""
-        body = {"code": code, "install_id": self.install_id, "platform": "android 15", "app_version": "3.2.0"}
-        enrolled = self.client.post("/sync/v1/enrol", body)
-        self.id, self.client.token = enrolled["device_id"], enrolled["token"]
-        hello = self.client.post("/sync/v1/hello", {"device_time": self._written(self.now()), "pending": 0})
-        self._page = min(_PAGE, hello["limits"]["pull_rows"])
-        self.batch = min(self.batch, hello["limits"]["push_ops"])
+        self.app.enrol(code)
+        self.id = self.app._get("device_id")
+        limits = self.app.hello()["limits"]
+        self._page, self.batch = min(_PAGE, limits["pull_rows"]), min(_BATCH, limits["push_ops"])
 
     def pull(self) -> None:
-        """Take every change since the last pull, page by page."""
-        more = True
-        while more:
-            page = self.client.get("/sync/v1/pull", cp=self._checkpoint, limit=self._page)
-            for change in page["changes"]:
-                self._take(change)
-            self._checkpoint, more = page["checkpoint"], page["has_more"]
-            self.pages += 1
-
-    def _take(self, change: Doc) -> None:
-        key = (change["entity"], change["id"])
-        if change["op"] != "put":
-            self.docs.pop(key, None)
-        elif change["entity"] == "outcome":
-            doc = change["doc"]
-            self.outcomes.setdefault(doc["op_id"], []).append(doc["outcome"])
-            self.told[doc["op_id"]] = doc
-        else:
-            self.docs[key] = change["doc"]
+        """Take every change since the last pull, page by page; the first time, the whole copy."""
+        self.app.pull(self._page)
+        held = self.app.db.execute("SELECT entity, id, doc FROM copy WHERE entity <> 'outcome'")
+        self.docs = {(entity, entity_id): json.loads(doc) for entity, entity_id, doc in held}
 
     def jobs(self, *kinds: str) -> list[Doc]:
         """The jobs it holds, in the order they were planned."""
@@ -128,63 +172,40 @@ class Device(Holder):
 
     def write(
         self, kind: str, entity: str, about: Doc, at: datetime, content: Doc, expect: Sequence[str] = ("applied",)
-    ) -> Noted:
-        """Note an operation that happened at ``at`` (right time); ``content`` is payload, was/set or anything else."""
-        op = {
-            "op_id": new_id(),
-            "seq": len(self.notebook) + 1,
-            "kind": kind,
-            "entity": entity,
-            "entity_id": about["id"],
-            "base_rev": about["rev"],
-            "occurred_at": self._written(at + self.skew),
-            "mono_ms": _monotonic_ms() - round((utc_now() - at) / timedelta(milliseconds=1)),
-            "boot_id": self._boot,
-            "schema_version": 1,
-            "app_version": "3.2.0",
-        }
-        if entity == "job":
-            op["assignment_rev"] = about["assignment_rev"]
-        noted = Noted({**op, **content}, at, frozenset(expect))
-        self.notebook.append(noted)
-        return noted
+    ) -> None:
+        """Note what will have happened at ``at`` (right time); ``content`` is payload, was/set or anything else."""
+        self.notebook.append(Noted(kind, entity, about, at, content, frozenset(expect)))
 
-    def due(self, until: datetime | None = None) -> list[Noted]:
-        """What has happened by now (or ``until``) and was not sent yet."""
+    def take_down(self, until: datetime | None = None) -> list[Noted]:
+        """Put what has happened by now (or ``until``) and is new into the app's outbox; answers it."""
         until = until or utc_now()
-        return [noted for noted in self.notebook if not noted.pushed and noted.at <= until]
+        new = [noted for noted in self.notebook if not noted.pushed and noted.at <= until]
+        for noted in new:
+            seen = {"base_rev": noted.about["rev"], "app_version": "3.2.0"}
+            if noted.entity == "job":
+                seen["assignment_rev"] = noted.about["assignment_rev"]
+            when = self.app.clocks_at("occurred_at", noted.at)
+            op_id = self.app.write(noted.kind, noted.entity, noted.about["id"], **(seen | when | noted.content))
+            noted.op = json.loads(self._body(op_id))
+        return new
+
+    def _body(self, op_id: str) -> str:
+        """An operation as it lies in the outbox."""
+        body: str = self.app.db.execute("SELECT body FROM outbox WHERE op_id = ?", (op_id,)).fetchone()[0]
+        return body
 
     def push(self, noted: Sequence[Noted]) -> list[Doc]:
-        """Send operations in one push; answers the results."""
-        results = self._push([one.op for one in noted])
-        for one in noted:
-            one.pushed = True
-        return results
+        """Send these operations in one push, whether that is their turn or not; answers the results."""
+        return self.app.send([json.dumps(one.op) for one in noted])
 
     def push_raw(self, op: Doc) -> Doc:
         """Send one operation that is not in the notebook."""
-        return self._push([op])[0]
+        return self.app.send([json.dumps(op)])[0]
 
-    def _push(self, ops: Sequence[Doc]) -> list[Doc]:
-        body = {
-            "install_id": self.install_id,
-            "device_time": self._written(self.now()),
-            "mono_ms": _monotonic_ms(),
-            "boot_id": self._boot,
-            "ops": ops,
-        }
-        results: list[Doc] = self.client.post("/sync/v1/push", body)["results"]
-        self.pushes += 1
-        self.answers.update(result["status"] for result in results)
-        return results
-
-    def push_all(self, until: datetime | None = None) -> list[Doc]:
+    def push_all(self, until: datetime | None = None) -> None:
         """Send everything that is due, in order, in as many pushes as it takes."""
-        due = self.due(until)
-        results: list[Doc] = []
-        for start in range(0, len(due), self.batch):
-            results += self.push(due[start : start + self.batch])
-        return results
+        self.take_down(until)
+        self.app.push(self.batch)
 
     def unsettled(self) -> list[Noted]:
         """What was sent and whose end it has not been told."""
@@ -192,12 +213,5 @@ class Device(Holder):
 
     def end_of(self, noted: Noted) -> str | None:
         """What became of an operation, as the device was told last; None while it does not know."""
-        told = self.outcomes.get(noted.op["op_id"])
+        told = self.app.outcomes.get(noted.op["op_id"])
         return told[-1] if told and told[-1] in TERMINAL else None
-
-    def _written(self, moment: datetime) -> str:
-        return moment.astimezone(self.zone).isoformat(timespec="milliseconds")
-
-
-def _monotonic_ms() -> int:
-    return time.monotonic_ns() // 1_000_000

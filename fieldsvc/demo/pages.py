@@ -62,10 +62,10 @@ def by_device(cast: Cast, sums: Totals, story: Story) -> None:
     rows: list[tuple[object, ...]] = []
     for device in cast.devices:
         ends = Counter(device.end_of(noted) or "?" for noted in device.notebook)
-        again = device.answers["duplicate"] or ""
+        again = device.app.answers["duplicate"] or ""
         became = _became(ends, statuses, wide)
-        rows.append((device.crew.code, cast.habit(device), len(device.notebook), device.pushes, again, *became))
-    pushes = sum(device.pushes for device in cast.devices)
+        rows.append((device.crew.code, cast.habit(device), len(device.notebook), device.app.pushes, again, *became))
+    pushes = sum(device.app.pushes for device in cast.devices)
     total = ("", "", sums.sent, pushes, sums.duplicates, *_became(sums.outcomes, statuses, wide))
     heads = [status.removeprefix("applied_") for status in statuses] if wide else ["became"]
     story.table((*columns, *heads), rows, right=(*columns[2:], *(heads if wide else ())), total=total)

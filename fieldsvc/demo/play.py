@@ -139,13 +139,13 @@ def _end_of_shift(cast: Cast, story: Story) -> Seen:
     with story.step("Back in reach: everybody pushes", "POST /sync/v1/push") as step:
         at_once([d for d in cast.devices if d not in cast.late], push)
         at_once(cast.late, push)
-        step.tell(f"{sum(d.pushes for d in cast.devices)} pushes, {len(cast.late)} devices late")
+        step.tell(f"{sum(d.app.pushes for d in cast.devices)} pushes, {len(cast.late)} devices late")
     return seen
 
 
 def _latest_first(device: Device) -> list[str]:
     """Push the last third, then the middle, then the first; answers the statuses of all but the last push."""
-    due = device.due()
+    due = device.take_down()
     size = max(1, (len(due) + 2) // 3)
     batches = [due[start : start + size] for start in range(0, len(due), size)]
     statuses = [result["status"] for batch in reversed(batches[1:]) for result in device.push(batch)]
@@ -219,6 +219,6 @@ def decide(dispatcher: Client, cast: Cast) -> None:
     note = "Both crews asked: the first one did the work"
     decided: Doc = dispatcher.post(f"/v1/reviews/{open_[0]['id']}/resolve", {"choice": "apply", "note": note})
     cast.reassigned.pull()
-    told = cast.reassigned.told[decided["op_id"]]
+    told = cast.reassigned.app.told[decided["op_id"]]
     if told["outcome"] != "resolved":
         raise PlayError(f"the device is told {told['outcome']}, not resolved")

@@ -83,7 +83,7 @@ def totals(cast: Cast, found: Found) -> Totals:
         lost += status not in TERMINAL or made < _at_least(status, row)
         twice += made > _at_most(status, row)
     ended = sum(count for status, count in outcomes.items() if status in TERMINAL)
-    duplicates = sum(device.answers["duplicate"] for device in cast.devices)
+    duplicates = sum(device.app.answers["duplicate"] for device in cast.devices)
     return Totals(len(sent), ended, lost, twice, duplicates, outcomes)
 
 
@@ -159,7 +159,7 @@ def _transport(cast: Cast, seen: Seen, found: Found) -> Iterator[Check]:
 def _mishaps(cast: Cast, seen: Seen, found: Found) -> Iterator[Check]:
     yield from _clock(cast, found)
     lost = _noted(cast.reassigned, "job.complete", cast.lost_job)
-    states = cast.reassigned.outcomes.get(lost.op["op_id"], [])
+    states = cast.reassigned.app.outcomes.get(lost.op["op_id"], [])
     yield Check(
         [entry["op_id"] for entry in seen.attention] == [lost.op["op_id"]] and states[:1] == ["parked"],
         f"reassigned ({cast.reassigned.crew.code}): the completion was parked and {cast.heir.code}, which has "
@@ -176,7 +176,7 @@ def _mishaps(cast: Cast, seen: Seen, found: Found) -> Iterator[Check]:
     )
     yield from _conflict(cast, found)
     refused = [noted for noted in cast.incomplete.notebook if cast.incomplete.end_of(noted) == "rejected"]
-    named = sum(bool(cast.incomplete.told[noted.op["op_id"]]["errors"]) for noted in refused)
+    named = sum(bool(cast.incomplete.app.told[noted.op["op_id"]]["errors"]) for noted in refused)
     fixed = found.jobs[cast.incomplete_job["id"]]["status"] in DONE
     yield Check(
         len(refused) == named == 2 and fixed,
@@ -231,6 +231,11 @@ def _agreement(cast: Cast, found: Found, run: Doc) -> Iterator[Check]:
     yield Check(
         differing == 0,
         f"{len(there)} jobs on devices compared with the office, revision by revision: {differing} differ",
+    )
+    whole = sum(device.app.check() for device in cast.devices)
+    yield Check(
+        whole == len(cast.devices),
+        f"{whole} of {len(cast.devices)} devices hold what the service holds, by count and checksum (manifest)",
     )
     done = sum(job["status"] in DONE for job in found.jobs.values())
     expected = {
