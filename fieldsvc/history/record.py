@@ -91,6 +91,13 @@ def record(
     )
 
 
+def tells_of(op_id: str) -> bool:
+    """Whether the open transaction has an entry with an operation behind it."""
+    info = db.session().info
+    entries = info["history"] if "history" in info.get("finishers", {}) else []
+    return any(entry["op_id"] == op_id for entry in reversed(entries))
+
+
 def _write_out() -> None:
     session = db.session()
     entries = session.info.pop("history")

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from fieldsvc.base.db import db
 from fieldsvc.base.plain import plain
 from fieldsvc.feed import publish
-from fieldsvc.history.record import Source, record
+from fieldsvc.history.record import Source, record, tells_of
 from fieldsvc.sync import receipts
 from fieldsvc.sync.models import InboxOperation
 from fieldsvc.sync.receipts import Handed
@@ -100,7 +100,7 @@ QUIET = ("applied", "merged")
 def tell(source: Source, end: Outcome) -> None:
     """Put the outcome into its device's feed, and into the history where nothing else tells of it."""
     publish.put([device_scope(end.device_id)], "outcome", end.op_id, end.rev, end.doc)
-    if end.outcome not in QUIET:
+    if end.outcome not in QUIET or not tells_of(end.op_id):  # an edit may find everything as it says already
         record(
             source,
             f"operation.{end.outcome}",
