@@ -21,7 +21,7 @@ from sqlalchemy import text
 from fieldsvc.base.db import db
 from fieldsvc.base.merge import same
 from fieldsvc.config import Settings
-from fieldsvc.feed.pull import counters, epoch, fingerprint
+from fieldsvc.feed.pull import epoch, fingerprint, forgotten, standing
 from fieldsvc.history.record import Source
 from fieldsvc.kinds.common import EDITABLE
 from fieldsvc.sync import foreign
@@ -83,15 +83,19 @@ class Page:
 def page(reader: Reader, collection: str, checkpoint: str | None, limit: int, secret: str) -> Page:
     """At most ``limit`` documents that have changed since ``checkpoint`` (None: all), fewer only at the end.
 
-    A checkpoint of another life of the feed, of another crew or of nobody here begins from the start.
+    A checkpoint of another life of the feed, of another crew or of nobody here begins from the start, and so does one
+    from before what the feed remembers.
     """
     signer = _checkpoints(secret)
     mark = {"e": epoch(), "f": fingerprint([*reader.scopes, collection])}
     told = _read(signer, checkpoint)
+    stand = standing(reader.scopes)  # before any row: what commits from here on comes with the next pull
+    ends = {scope: stands.n for scope, stands in stand.items()}
     known = all(told.get(name) == value for name, value in mark.items())
+    known = known and not forgotten(stand, told["n"], told.get("s", {}))
+    since: dict[str, int] = told.get("s", {}) if known else ends
     seen: dict[str, int] = dict(told["n"]) if known else {}
     anew: bool = told["r"] if known else checkpoint is not None
-    ends = counters(reader.scopes)  # before any row: what commits from here on comes with the next pull
     documents: dict[str, str] = {}
     whole = True
     for scope in reader.scopes:
@@ -103,12 +107,14 @@ def page(reader: Reader, collection: str, checkpoint: str | None, limit: int, se
             begin = end if len(found) <= asked else found[asked - 1][0]
         whole = whole and begin >= end
         seen[scope] = max(begin, seen.get(scope, 0))
-    at = str(signer.dumps({**mark, "n": seen, "r": anew and not whole}))
+    at = str(signer.dumps({**mark, "n": seen, "r": anew and not whole} | ({} if whole else {"s": since})))
     return Page(list(documents.values()), at, reset=anew and whole)
 
 
 def _checkpoints(secret: str) -> URLSafeSerializer:
-    """``{"e": epoch, "f": fingerprint of scopes and collection, "n": {scope: position}, "r": began anew}``"""
+    """``{"e": epoch, "f": fingerprint of scopes and collection, "n": {scope: position}, "r": began anew}``, and until
+    all has been told ``"s"``: where the scopes stood at the beginning.
+    """
     return URLSafeSerializer(secret, salt="fieldsvc.rxdb")
 
 

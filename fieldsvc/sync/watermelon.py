@@ -21,7 +21,7 @@ from sqlalchemy import bindparam, delete, select
 
 from fieldsvc.base.db import among, db, dumps, reading
 from fieldsvc.feed.models import SyncDoc, SyncFeed
-from fieldsvc.feed.pull import counters, epoch, fingerprint
+from fieldsvc.feed.pull import epoch, fingerprint, forgotten, standing
 from fieldsvc.people.models import Device
 from fieldsvc.sync.models import WatermelonPull
 
@@ -63,10 +63,13 @@ class Asked:
 
 def asked(device_id: str, scopes: Sequence[str], last: int | None, whole: bool = False) -> Asked:
     """Where the pull after stamp ``last`` begins and ends. ``whole``: everything, whatever the stamp says."""
-    ends = counters(scopes)
+    stand = standing(scopes)
+    ends = {scope: stands.n for scope, stands in stand.items()}
     checkpoint = {"e": epoch(), "f": fingerprint(scopes), "n": ends}
     row = None if last is None or whole else db.session.get(WatermelonPull, (device_id, last))
     if row is None or (row.checkpoint["e"], row.checkpoint["f"]) != (checkpoint["e"], checkpoint["f"]):
+        return Asked(ends, checkpoint)
+    if forgotten(stand, dict.fromkeys(scopes, 0) | row.checkpoint["n"], {}):
         return Asked(ends, checkpoint)
     again = frozenset((entity, entity_id) for entity, entity_id in row.again)
     same = row.checkpoint == checkpoint and not again

@@ -230,3 +230,43 @@ def test_the_sweep_does_it(field: Field, drain: Callable[[], None]) -> None:
         ring("sweep")
     drain()
     assert rows(field.app, SyncMark, scope=f"crew:{phone.crew_id}") == 1
+
+
+def rxdb(phone: Phone, token: str | None = None, limit: int = 500) -> dict[str, Any]:
+    query = {"limit": limit} | ({"checkpoint": token} if token else {})
+    return done(phone.client.get("/sync/v1/compat/rxdb/jobs/pull", query_string=query))
+
+
+def test_rxdb_is_told_everything_anew_once_the_feed_has_forgotten(field: Field) -> None:
+    phone = field.phone()
+    job, gone = field.job("repair", phone.crew_id), field.job("repair", phone.crew_id)
+    behind = rxdb(phone)["checkpoint"]["token"]
+    field.unassign(gone)
+    in_time = rxdb(phone)["checkpoint"]["token"]
+    grow_old(field)
+    told = rxdb(phone, behind)
+    assert [document["id"] for document in told["documents"]] == [job] and told["reset"] is True
+    assert rxdb(phone, in_time)["documents"] == []
+    token, found = None, []
+    for _ in range(2):  # a first sync in small pages, all of them behind the horizon
+        page = rxdb(phone, token, limit=1)
+        token = page["checkpoint"]["token"]
+        found += [document["id"] for document in page["documents"]]
+    assert found == [job]
+
+
+def test_watermelon_is_told_everything_anew_once_the_feed_has_forgotten(field: Field) -> None:
+    phone = field.phone()
+    job, gone = field.job("repair", phone.crew_id), field.job("repair", phone.crew_id)
+
+    def tables(last: int | None) -> dict[str, Any]:
+        query = {"last_pulled_at": last} if last else {}
+        return done(phone.client.get("/sync/v1/compat/watermelon/pull", query_string=query))
+
+    behind = tables(None)["timestamp"]
+    field.unassign(gone)
+    in_time = tables(behind)["timestamp"]
+    grow_old(field)
+    told = tables(behind)
+    assert [row["id"] for row in told["changes"]["jobs"]["updated"]] == [job] and told["reset"] is True
+    assert tables(in_time)["changes"]["jobs"]["updated"] == []
