@@ -64,6 +64,7 @@ fuzz: $(READY)
 bench: $(READY)
 	$(BIN)/python -m bench.push
 	$(BIN)/python -m bench.pull
+	$(BIN)/python -m bench.sync
 
 format: $(READY)
 	$(BIN)/ruff check --fix-only --exit-zero

@@ -32,6 +32,7 @@ class Done:
     took: list[float]
     counts: dict[str, int]
     cpu: float
+    put_off: int = 0
 
 
 @dataclass(frozen=True)
@@ -46,23 +47,37 @@ class Call:
 
 
 def http_client(call: Call, bodies: Sequence[bytes | None], go: Callable[[], None]) -> Done:
-    """Ask once for each of ``bodies``, one after the other over one connection."""
+    """Ask once for each of ``bodies``, one after the other over one connection.
+
+    Who is put off (503) comes again when he was told to; what he waits is part of what it took.
+    """
     connection = http.client.HTTPConnection(urlsplit(call.address).netloc, timeout=60)
     found = re.compile(call.found)
     took: list[float] = []
     counts: Counter[str] = Counter()
+    put_off = 0
     go()
     began, cpu = time.monotonic(), time.process_time()
     for body in bodies:
         start = time.perf_counter()
-        connection.request(call.method, call.path, body, call.headers)
-        answer = connection.getresponse()
-        data = answer.read()
+        answer, data = _ask(connection, call, body)
+        while answer.status == 503:
+            put_off += 1
+            time.sleep(float(answer.headers["Retry-After"]))
+            answer, data = _ask(connection, call, body)
         took.append(time.perf_counter() - start)
         if answer.status != 200:
             raise SystemExit(f"{call.method} {call.path} answered {answer.status}: {data[:500]!r}")
         counts.update(word.decode() for word in found.findall(data))
-    return Done(began, time.monotonic(), took, dict(counts), time.process_time() - cpu)
+    return Done(began, time.monotonic(), took, dict(counts), time.process_time() - cpu, put_off)
+
+
+def _ask(
+    connection: http.client.HTTPConnection, call: Call, body: bytes | None
+) -> tuple[http.client.HTTPResponse, bytes]:
+    connection.request(call.method, call.path, body, call.headers)
+    answer = connection.getresponse()
+    return answer, answer.read()
 
 
 def copy_client(dsn: str, statement: str, blocks: Sequence[bytes], go: Callable[[], None]) -> Done:

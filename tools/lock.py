@@ -1,4 +1,4 @@
-"""``make lock``: choose dependency versions anew and write both lock files, with hashes and without addresses."""
+"""``make lock``: choose dependency versions anew and write the lock files, with hashes and without addresses."""
 
 from __future__ import annotations
 
@@ -8,10 +8,17 @@ from pathlib import Path
 
 OPTIONS = "--universal --generate-hashes --no-header --no-annotate --python-version 3.11 --upgrade --quiet"
 
+LOCKS = {
+    "requirements.lock": "pyproject.toml",
+    "requirements-dev.lock": "pyproject.toml --extra dev",
+    "bench/requirements-kinto.lock": "bench/requirements-kinto.in",
+}
+"""Lock file → what it is made from."""
+
 
 def main() -> int:
-    for name, extra in (("requirements.lock", []), ("requirements-dev.lock", ["--extra", "dev"])):
-        command = [sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", *OPTIONS.split(), *extra, "-o", name]
+    for name, wanted in LOCKS.items():
+        command = [sys.executable, "-m", "uv", "pip", "compile", *wanted.split(), *OPTIONS.split(), "-o", name]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         if "://" in Path(name).read_text():
             print(f"{name} names a host: it would not work elsewhere", file=sys.stderr)
