@@ -84,7 +84,7 @@ class Outcome:
         }
 
 
-_VOUCHED = ("kind", "entity", "entity_id", "outcome", "reason", "resolution", "decided_at")
+_VOUCHED = ("kind", "entity", "entity_id", "outcome", "reason", "resolution", "policy_version", "decided_at")
 """Members of the document that the receipt repeats."""
 
 

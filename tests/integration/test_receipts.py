@@ -68,6 +68,7 @@ def test_a_receipt_names_the_very_bytes_that_came_and_what_became_of_them(field:
         "outcome": "applied",
         "reason": None,
         "resolution": None,
+        "policy_version": doc["policy_version"],
         "rev": 1,
         "entity_rev": doc["job_rev"],
         "decided_at": doc["decided_at"],
