@@ -6,7 +6,7 @@ CLIENTS := tests/interop/node_modules/.ready
 DB      ?= both
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test check fuzz bench format lock clean
+.PHONY: help setup demo simulate run test check fuzz bench format lock clean
 
 help:
 	@echo "fieldsvc: dispatch field work by geography, take offline results, keep records an auditor can check"
@@ -14,6 +14,8 @@ help:
 	@echo "  make demo               see the whole job done on a bundled county, then leave the service up"
 	@echo "  make demo EXIT=1        the same, but end; status 0 only if every count is right"
 	@echo "  make demo DATA=folder   play it with real data, for example DATA=../shared/data"
+	@echo "  make simulate           200 devices on bad lines, servers killed at random; status 0 only if nothing was lost"
+	@echo "                          ARGS='--devices 6 --hours 2 --seed 5 --database postgresql' for another one"
 	@echo "  make run                an empty service of your own, kept in ./var  (Ctrl-C ends it)"
 	@echo "  make test               all tests on SQLite and PostgreSQL with a real Redis"
 	@echo "                          DB=sqlite or DB=postgresql for one; ARGS='-k seals' for some"
@@ -43,6 +45,9 @@ $(CLIENTS): tests/interop/package-lock.json tests/interop/.npmrc | $(READY)
 
 demo: $(READY)
 	$(BIN)/fieldsvc demo $(if $(DATA),--data "$(DATA)") $(if $(EXIT),--exit)
+
+simulate: $(READY)
+	$(BIN)/fieldsvc simulate $(ARGS)
 
 run: $(READY)
 	$(BIN)/fieldsvc up

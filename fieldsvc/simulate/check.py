@@ -210,7 +210,7 @@ def _effects(found: Found) -> Iterator[Check]:
         entries = found.by_op.get(op_id, [])
         made = sum(entry["entity"] in ("job", "customer") and entry["action"] == kind for entry in entries)
         taken = status in _CHANGED or (status == "resolved" and rows[0]["outcome"].get("resolution") == "apply")
-        if not entries and status in FINAL and (status not in _CHANGED or kind != "customer.update"):
+        if not entries and status in FINAL:
             silent.append(f"{name} is {status}, and the history does not know it")
         if status in _CHANGED and not made and kind not in ("customer.update", "job.update"):
             missing.append(f"{name} is {status}, and the history has no {kind} of it")
@@ -284,7 +284,8 @@ def _order(found: Found) -> Iterator[Check]:
         one = found.written.get(entry["op_id"] or "")
         if one is None or entry["entity"] not in ("job", "customer") or entry["action"] != one.op["kind"]:
             continue
-        if found.inbox[one.op_id][0]["status"] not in _CHANGED or one.op_id in seen:
+        rows = found.inbox.get(one.op_id)
+        if not rows or rows[0]["status"] not in _CHANGED or one.op_id in seen:
             continue
         seen.add(one.op_id)
         key = (one.phone.name, entry["entity_id"])

@@ -80,10 +80,18 @@ class World:
     crews: list[str] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
     given: list[str] = field(default_factory=list)
+    _clients: list[Client] = field(default_factory=list)
 
     def client(self, role: str) -> Client:
         """Another connection for ``role``; a client is not to be shared between threads."""
-        return Client(self.service.url, self.office[role].token)
+        made = Client(self.service.url, self.office[role].token)
+        self._clients.append(made)
+        return made
+
+    def close(self) -> None:
+        """Close all connections of the office."""
+        for one in (*self.office.values(), *self._clients):
+            one.close()
 
     def at(self, turn: int) -> datetime:
         """When a step of the play begins, in the time of the crews."""
@@ -108,7 +116,11 @@ def world(options: Options, story: Story) -> Iterator[World]:
         if postgres is not None:
             settings = replace(settings, database_url=postgres.url)
         with Service(settings, port=0, workers=2, web=2) as service:
-            yield _filled(options, service, postgres, story)
+            made = _filled(options, service, postgres, story)
+            try:
+                yield made
+            finally:
+                made.close()
     finally:
         if postgres is not None:
             if postgres.log.exists():
