@@ -36,8 +36,8 @@ export const schema = appSchema({
     tableSchema({
       name: 'meters',
       columns: [
-        ...text('asset_no state usage_point_id installed_at registers gone'),
-        ...number('rev digits ct_ratio pt_ratio'),
+        ...text('asset_no state usage_point_id installed_at ct_ratio pt_ratio registers gone'),
+        ...number('rev digits'),
       ],
     }),
     tableSchema({
