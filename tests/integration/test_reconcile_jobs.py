@@ -10,7 +10,7 @@ from flask import Flask
 
 from fieldsvc.base.clock import format_time, new_id, utc_now
 from tests.factories import with_token
-from tests.field import Field, Phone, done, repaired
+from tests.field import Field, Phone, done, problem, repaired
 
 
 @pytest.fixture
@@ -146,6 +146,10 @@ def test_work_on_a_job_that_went_to_another_crew_is_kept_for_both_to_see(field: 
     assert two.do("job.complete", job, repaired()) == "applied"
     again = one.op("job.complete", job, repaired(work_done="also us"))
     assert told(one, again) == [("parked", "duplicate_work")]
+    two.pull()
+    assert two.copy["job", job]["attention"][-1]["reason"] == "duplicate_work"
+    assert field.reviews(job=job)[-1]["proposed"]["payload"] == again["payload"], "and the dispatcher"
+    assert field.get(f"/v1/jobs/{job}")["attention"] == two.copy["job", job]["attention"]
 
 
 def test_work_done_before_a_phone_moved_to_another_crew_counts_for_the_crew_of_that_time(field: Field) -> None:
@@ -177,6 +181,10 @@ def test_work_on_a_cancelled_job_is_kept(field: Field) -> None:
         ("superseded", "cancelled"),
     ]
     assert field.status(job) == "cancelled"
+    (review,) = field.reviews(job=job)
+    assert (review["reason"], review["proposed"]["payload"]) == ("completed_after_cancel", ops[1]["payload"])
+    (entry,) = field.get(f"/v1/jobs/{job}")["attention"]
+    assert (entry["op_id"], entry["reason"]) == (ops[1]["op_id"], "completed_after_cancel")
 
 
 def test_a_second_account_of_finished_work_is_kept_for_review(field: Field) -> None:
@@ -187,6 +195,15 @@ def test_a_second_account_of_finished_work_is_kept_for_review(field: Field) -> N
     second = two.op("job.complete", job, repaired(work_done="old fuse"))
     assert told(two, second) == [("parked", "duplicate_work")]
     assert job_of(field, job)["result"]["work_done"] == "new fuse"
+    one.pull()
+    assert [entry["reason"] for entry in one.copy["job", job]["attention"]] == ["duplicate_work"]
+    (review,) = field.reviews(job=job)
+    assert problem(field.resolve(review["id"], "apply")) == (409, "state-not-allowed"), "there is one result"
+    assert field.resolve(review["id"], "dismiss", "both replaced it").status_code == 200
+    kept = field.history(operation=second["op_id"])
+    assert {"operation.parked", "operation.resolved", "review.resolved"} <= {entry["action"] for entry in kept}
+    one.pull()
+    assert one.copy["job", job]["attention"] == []
 
 
 def test_a_stale_base_that_touches_other_fields_is_merged(field: Field) -> None:

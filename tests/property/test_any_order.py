@@ -1,4 +1,6 @@
-"""Whatever the line does to them (order, batches, repetition, workers in between), the same operations end the same."""
+"""Whatever the line does to them (order, batches, repetition, workers in between), the same operations end the same,
+also those of a phone whose clock jumps about and that is started again in between.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,8 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +22,24 @@ from sqlalchemy import select
 from sqlalchemy.engine import make_url
 
 from fieldsvc.base.clock import format_time, utc_now
-from fieldsvc.base.db import Base, db, reading
+from fieldsvc.base.db import Base, db, reading, transaction
 from fieldsvc.base.plain import plain
 from fieldsvc.config import Settings
 from fieldsvc.history.models import HistoryEntry
-from fieldsvc.sync import reconcile
+from fieldsvc.sync import hello, reconcile
+from fieldsvc.sync.clocks import Clock
 from tests import services
 from tests.field import Field, Phone, exchange, repaired
 
 EXAMPLES = {"sqlite": 40, "postgresql": 8}
+BOOTS, ACTS_PER_BOOT = 4, 6
+MONO = 7_000_000
+"""Where the monotonic clock of each boot stood in the morning."""
 TOLD = "job customer usage_point meter meter_installation meter_reading seal defect service_record review operation "
 TABLES = (TOLD + "commitment_clock assignment operation_dependency install").split()
 SERVER_TIMES = frozenset("received_at decided_at created_at updated_at known_at retry_at recorded_at ended_at".split())
+DATED = SERVER_TIMES | {"receipt"}
+"""Members of an outcome that tell when the service decided."""
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 REPAIR = (
@@ -52,13 +62,17 @@ SHARED = ("accept", "arrive", "note", "edit", "complete")
 
 @dataclass(frozen=True)
 class Act:
-    """One thing a phone did, on its own repair (0), its own meter change (1), the shared job (2), or a customer (3)."""
+    """One thing a phone did, on its own repair (0), its own meter change (1), the shared job (2), or a customer (3).
+
+    ``wrong``: by how many minutes its clock was wrong then.
+    """
 
     phone: int
     target: int
     what: str
     variant: int
     after: int | None
+    wrong: int
 
 
 @st.composite
@@ -66,7 +80,8 @@ def acts(draw: st.DrawFn) -> Act:
     target = draw(st.sampled_from((0, 0, 1, 1, 2, 3)))
     what = draw(st.sampled_from((REPAIR, CHANGE, SHARED, ("customer",))[target]))
     after = draw(st.none() | st.integers(0, 30))
-    return Act(draw(st.integers(0, 1)), target, what, draw(st.integers(0, 2)), after)
+    wrong = draw(st.sampled_from((0, 0, 0, 120, -120, 500_000)))
+    return Act(draw(st.integers(0, 1)), target, what, draw(st.integers(0, 2)), after, wrong)
 
 
 @st.composite
@@ -89,6 +104,10 @@ class World:
             for repair, change in self.places
         ]
         self.shared = self.field.job("repair", crew, access_note="front", tags=["wet"])
+        with app.app_context(), transaction():
+            for phone, boot in product(self.phones, range(BOOTS)):
+                begun = Clock(self.field.morning.replace(minute=0), timedelta(0), MONO, f"boot-{boot}")
+                hello.note(phone.id, begun, None, None)
         self.known = set(_ID.findall(self._dump().decode()))
 
     def operations(self, did: list[Act]) -> list[tuple[Phone, dict[str, Any]]]:
@@ -98,11 +117,14 @@ class World:
         seqs = [0, 0]
         for number, act in enumerate(did):
             seqs[act.phone] += 1
+            at = self.field.morning.replace(minute=number)
             op = {
                 "op_id": f"op-{number}",
                 "seq": seqs[act.phone],
                 "entity": "job",
-                "occurred_at": format_time(self.field.morning.replace(minute=number)),
+                "occurred_at": format_time(at + timedelta(minutes=act.wrong)),
+                "boot_id": f"boot-{number // ACTS_PER_BOOT}",
+                "mono_ms": MONO + number * 60_000,
                 "base_rev": act.variant or None,
             }
             op |= self._content(act, number)
@@ -199,7 +221,7 @@ class World:
     def _plain(row: Any) -> dict[str, Any]:
         values = {name: plain(value) for name, value in row._mapping.items() if name not in SERVER_TIMES}
         if isinstance(values.get("outcome"), dict):
-            values["outcome"] = {name: value for name, value in values["outcome"].items() if name not in SERVER_TIMES}
+            values["outcome"] = {name: value for name, value in values["outcome"].items() if name not in DATED}
         return values
 
 
