@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from fieldsvc.cli import main
 from tests.processes import Up, up, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -306,6 +308,19 @@ def test_the_crews_work_is_let_go_of_when_a_receipt_names_its_bytes(office: Offi
     device.push()
     device.write("note.add", "job", job, payload={"text": "the next"})
     assert settle(device) == ["applied"] * 4, "the count goes on"
+
+
+def test_web_server_and_workers_sign_with_one_key_that_anybody_can_get(office: Office, device: Any) -> None:
+    job = office.job()
+    device.sync()
+    device.write("job.arrive", "job", job, payload={})
+    device.write("note.add", "job", job, payload={"text": "of the future"}, schema_version=99)
+    assert settle(device) == ["applied", "rejected"], "by a worker, and at the door"
+    with urllib.request.urlopen(f"{office.url}/sync/v1/keys", timeout=30) as answer:
+        assert len(json.load(answer)["keys"]) == 1
+    for (doc,) in device.db.execute("SELECT outcome FROM outbox"):
+        checked = CliRunner().invoke(main, ["receipts", "verify", "-", "--keys", office.url], input=doc)
+        assert checked.exit_code == 0, checked.output
 
 
 def test_outcomes_the_feed_no_longer_tells_are_asked_for(office: Office, device: Any) -> None:

@@ -9,15 +9,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 from flask import Flask
 
 from fieldsvc.app import create_app
 from fieldsvc.base.clock import parse_time, utc_now
 from fieldsvc.base.db import at_end, db, transaction
 from fieldsvc.base.signing import BadReceipt, verify
+from fieldsvc.cli import main
 from fieldsvc.config import Settings
 from fieldsvc.sync import receipts
 from tests import factories
@@ -226,3 +229,41 @@ def test_a_packed_push_is_vouched_for_unpacked(field: Field) -> None:
     assert done(phone.post([op], packed=True))["results"][0]["status"] == "accepted"
     settle(phone)
     assert claims(phone, op["op_id"])["body_sha256"] == sent(json.dumps(op).encode())
+
+
+def test_an_auditor_checks_a_receipt_with_a_file_of_keys(field: Field, tmp_path: Path) -> None:
+    phone = field.phone()
+    job = field.job("repair", phone.crew_id)
+    op = phone.op("job.arrive", job, {})
+    phone.push(op)
+    settle(phone)
+    told = phone.told[op["op_id"]]
+    keys_at, outcome, body = tmp_path / "keys.json", tmp_path / "outcome.json", tmp_path / "op.json"
+    keys_at.write_text(json.dumps({"keys": keys(field.app)}))
+    outcome.write_text(json.dumps(told))
+    body.write_text(json.dumps(op))
+
+    def run(*arguments: str, **more: Any) -> Result:
+        return CliRunner().invoke(main, ["receipts", "verify", *arguments, "--keys", str(keys_at)], **more)
+
+    good = run(str(outcome), "--body", str(body))
+    assert good.exit_code == 0 and json.loads(good.output)["outcome"] == "applied", good.output
+    assert run("-", input=told["receipt"] + "\n").exit_code == 0, "a receipt alone"
+    for content, why in (
+        (told | {"outcome": "rejected"}, "outcome is 'rejected' in the outcome, 'applied' in the receipt"),
+        (told | {"receipt": told["receipt"][:-8] + "AAAAAAAA"}, "it was changed"),
+        ({"op_id": op["op_id"]}, "there is no receipt in it"),
+        ([], "there is no receipt in it"),
+        ("nothing", "there is no receipt in it"),
+    ):
+        outcome.write_text(json.dumps(content))
+        bad = run(str(outcome))
+        assert bad.exit_code == 1 and why in bad.output, bad.output
+    outcome.write_text(json.dumps(told))
+    body.write_text(json.dumps(op, indent=1))
+    assert "is not what this receipt was given for" in run(str(outcome), "--body", str(body)).output
+    keys_at.write_text('{"keys": []}')
+    assert "not among those given" in run(str(outcome)).output
+    for text in ("", "[]", "{}", '{"keys": 1}'):
+        keys_at.write_text(text)
+        assert "no keys at" in run(str(outcome)).output
