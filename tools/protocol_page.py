@@ -56,7 +56,7 @@ ENVELOPE = {
     "was": "of an edit: the values the device saw",
     "set": "of an edit: the values it wants",
     "depends_on": "`op_id`s that must be decided before; never its own",
-    "attachments": "files that belong to it; noted, but [there is no upload yet](README.md#not-there-yet)",
+    "attachments": "files that belong to it; [they travel apart](README.md#attachments)",
     "schema_version": "the form of its content: 1 is this page's, [older ones](README.md#old-apps) are taken too",
     "app_version": "of a push: what runs now; of an operation: what it was made with, kept",
 }
