@@ -193,7 +193,7 @@ def pull(args: dict[str, Any]) -> Response:
     rest: dict[str, Any] = {"checkpoint": page.checkpoint, "has_more": page.has_more, "server_time": format_time(now)}
     if page.reset:
         rest["reset"] = True
-    return answer(b'{"changes":[' + b",".join(page.changes) + b"]," + orjson.dumps(rest)[1:])
+    return answer(orjson.dumps({"changes": page.changes} | rest))
 
 
 _MISSING = {"description": "Ids of required attachments that have to be sent (again)."}

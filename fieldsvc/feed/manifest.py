@@ -80,7 +80,7 @@ def _puts(scope: str, keys: Sequence[Key]) -> list[bytes]:
     if not keys:
         return []
     rows = db.session.execute(
-        select(SyncFeed.op, SyncFeed.entity, SyncFeed.entity_id, SyncFeed.rev, SyncFeed.reason, SyncDoc.body)
+        select(SyncFeed.entity, SyncFeed.entity_id, SyncFeed.rev, SyncFeed.op, SyncFeed.reason, SyncDoc.body)
         .join(SyncDoc, (SyncDoc.entity == SyncFeed.entity) & (SyncDoc.entity_id == SyncFeed.entity_id))
         .where(SyncFeed.scope == scope, SyncFeed.op == "put")
         .where(tuple_(SyncFeed.entity, SyncFeed.entity_id).in_(keys))

@@ -83,7 +83,7 @@ def _positions(secret: str) -> URLSafeSerializer:
 
 
 _ROWS = text(
-    f"SELECT f.seq, f.entity, f.entity_id, f.rev, f.op, f.reason, d.body FROM {SyncFeed.__tablename__} f "
+    f"SELECT f.entity, f.entity_id, f.rev, f.op, f.reason, d.body, f.seq FROM {SyncFeed.__tablename__} f "
     f"JOIN {SyncDoc.__tablename__} d ON d.entity = f.entity AND d.entity_id = f.entity_id "
     "WHERE f.scope = :scope AND f.op = 'put' AND f.seq > :begin AND f.seq <= :end ORDER BY f.seq LIMIT :limit"
 )
