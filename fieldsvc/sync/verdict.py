@@ -47,7 +47,10 @@ def decide(source: Source, row: InboxOperation, sent: Sent) -> Outcome:
 
 
 def _unknown(source: Source, row: InboxOperation, sent: Sent) -> Outcome:
-    return _outcome(source, row, rejected("unknown_entity", {"text": f"there is no {row.entity} {row.entity_id}"}))
+    text = f"there is no {row.entity} {row.entity_id}"
+    if row.entity not in _DECIDERS:
+        text = f"operations are about a job or a customer, not about a {row.entity}"
+    return _outcome(source, row, rejected("unknown_entity", {"text": text}))
 
 
 def _decide_job(source: Source, row: InboxOperation, sent: Sent) -> Outcome:
