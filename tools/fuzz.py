@@ -22,12 +22,23 @@ from fieldsvc.config import Settings
 from fieldsvc.embedded import Service
 from fieldsvc.people import staff
 from fieldsvc.people.actors import SYSTEM
-from tests import factories
+from fieldsvc.sync import uploads
+from tests import evidence, factories
 from tests.field import Field, exchange
 from tests.services import Postgres
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 _UNBOUNDED = "999999 per second"
+NO_APP_ENDS = """pack = "apps"
+[[entry]]
+of = "app"
+platform = "*"
+level = "hard_eol"
+value = "0"
+effective_from = 2000-01-02
+edition = "for odd requests"
+source = "the device says odd versions of itself, and is to be told news all the same"
+"""
 
 
 def furnish(settings: Settings) -> dict[str, str]:
@@ -47,6 +58,13 @@ def furnish(settings: Settings) -> dict[str, str]:
         _, token = staff.issue_token(source, admin, "fuzz", timedelta(days=1))
         spare_id = spare.id
     review_id = office.reviews()[0]["id"]
+    photo = evidence.photo()
+    named = evidence.entry(photo)
+    phone.push(phone.op("note.add", job, {"text": "see picture"}, attachments=[named]))
+    office.settle()
+    upload = evidence.upload(phone, photo, named).rpartition("/")[2]
+    with app.app_context():
+        uploads.inspect(app.extensions["fieldsvc.store"], upload, now)
     with app.app_context():
         db.engine.dispose()
     return {
@@ -57,13 +75,18 @@ def furnish(settings: Settings) -> dict[str, str]:
         "FUZZ_USAGE_POINT": place.usage_point_id,
         "FUZZ_JOB": job,
         "FUZZ_REVIEW": review_id,
+        "FUZZ_ATTACHMENT": office.get(f"/v1/jobs/{job}/attachments")["items"][0]["id"],
+        "FUZZ_UPLOAD": evidence.begin(phone, evidence.entry(b"begun")).rpartition("/")[2],
         "FUZZ_TOKEN": spare_id,
     }
 
 
 def fuzz(settings: Settings, *options: str) -> subprocess.CompletedProcess[str]:
     """Run schemathesis with ``options`` against the service on ``settings``' database, in a folder of its own."""
-    settings = replace(settings, device_rate=_UNBOUNDED, work_rate=_UNBOUNDED)
+    rules = settings.data_dir / "rules"
+    rules.mkdir(parents=True, exist_ok=True)
+    (rules / "apps.toml").write_text(NO_APP_ENDS, encoding="utf-8")
+    settings = replace(settings, device_rate=_UNBOUNDED, work_rate=_UNBOUNDED, rules_dir=rules)
     with Service(settings, port=0, workers=1) as service:
         env = os.environ | furnish(service.settings)
         program = Path(sys.executable).parent / "schemathesis"
