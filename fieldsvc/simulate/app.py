@@ -113,6 +113,7 @@ class App:
         self, file: Path, line: Line, clock: Clock, tally: Tally, here: Callable[[str], None] = _nothing
     ) -> None:
         self.line, self.clock, self.tally, self.here = line, clock, tally, here
+        self._patient = False
         self.db = sqlite3.connect(file, timeout=30)
         self.db.execute("PRAGMA synchronous=OFF")
         self.db.execute("PRAGMA journal_mode=WAL")
@@ -190,8 +191,6 @@ class App:
         self.pull(chance.choice((7, 60, limits["pull_rows"])) if mess else limits["pull_rows"])
         if chance.random() < mess:
             self.check(limits["pull_rows"])
-
-    _patient = False
 
     def hello(self) -> Doc:
         """Says that the line is back; answers the limits.

@@ -49,7 +49,7 @@ def draw(told: Mapping[str, Any]) -> str:
         f'<rect x="{x(played):.1f}" y="{_TOP}" width="{x(end) - x(played):.1f}" height="{_HIGH - _TOP - _BELOW}" '
         'fill="#eef6ee"/>'
     )
-    parts.append(_text(x(end) - 4, _TOP + 14, "good lines", anchor="end", colour="#2e7d46"))
+    parts.append(_text(x(end) - 4, _HIGH - _BELOW - 10, "good lines", anchor="end", colour="#2e7d46"))
     for share in (0, 0.25, 0.5, 0.75, 1):
         count, at = round(most * share), y(most * share)
         parts.append(f'<line x1="{_LEFT}" x2="{_WIDE - _RIGHT}" y1="{at:.1f}" y2="{at:.1f}" stroke="#e3e7eb"/>')

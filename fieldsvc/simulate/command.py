@@ -69,6 +69,8 @@ def simulate(
         good = _simulate(Options(devices, hours, seed, database, folder.resolve()), report, chart, story)
     except KeyboardInterrupt:
         story.say("ended before the end", "yellow")
+        if keep is None:
+            shutil.rmtree(folder, ignore_errors=True)
         raise SystemExit(130) from None
     if good and keep is None:
         shutil.rmtree(folder, ignore_errors=True)

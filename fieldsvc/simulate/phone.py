@@ -129,6 +129,8 @@ class Phone:
     gone: bool = False
     _needs_code: bool = True
     _revoked: bool = False
+    _back: bool = False
+    _moved: bool = False
 
     def __post_init__(self) -> None:
         options = self.world.options
@@ -230,8 +232,6 @@ class Phone:
             if not self._revoked:
                 self.broken.append(f"{self.name}, step {step}: told to wipe itself, and nobody has revoked it")
 
-    _moved = False
-
     def _is_moving(self, step: int) -> bool:
         return self.fate.moved is not None and step >= self.fate.moved[0] and not self._moved
 
@@ -254,8 +254,6 @@ class Phone:
     def _revoke(self, app: App) -> bool:
         path = f"/v1/devices/{app.get('device_id')}/revoke"
         return self.registry.ask(path, {"reason": "it cannot be found"}) is not None
-
-    _back = False
 
     def _enrolled(self, app: App) -> bool:
         """Have a token, with a new code if need be; False while the office does not answer."""

@@ -9,6 +9,7 @@ import math
 import random
 import secrets
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -32,6 +33,8 @@ _KINDS = ("repair", "meter_change", "safety_inspection")
 _CREW_OF = 3
 """Devices in a crew, about."""
 _CREWS_IN_TERRITORY = 4
+_AT_ONCE = 4
+"""Dispatchers who give out the first jobs."""
 _CELL = 0.05
 _ORIGIN = (111.2, 35.2)
 _DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
@@ -163,11 +166,18 @@ def give_out(made: World, share: float, story: Story) -> None:
     """Give a share of the waiting jobs to the crews, in turn."""
     count = math.ceil(len(made.waiting) * share)
     with story.step("The first jobs are given out", "POST /v1/jobs/{id}/assign", count) as step:
-        for number in range(count):
-            job = made.waiting.pop(0)
-            made.office["dispatcher"].post(f"/v1/jobs/{job}/assign", {"crew_id": made.crews[number % len(made.crews)]})
-            made.given.append(job)
-            step.advance()
+        jobs, made.waiting[:] = made.waiting[:count], made.waiting[count:]
+        made.given += jobs
+
+        def give(client: Client, place: int) -> None:
+            for number in range(place, count, _AT_ONCE):
+                crew = made.crews[number % len(made.crews)]
+                client.post(f"/v1/jobs/{jobs[number]}/assign", {"crew_id": crew})
+                step.advance()
+
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for done in [pool.submit(give, made.client("dispatcher"), place) for place in range(_AT_ONCE)]:
+                done.result()
         step.tell(f"{count} jobs given out, {len(made.waiting)} wait for later")
 
 
