@@ -65,6 +65,8 @@ def furnish(settings: Settings) -> dict[str, str]:
     upload = evidence.upload(phone, photo, named).rpartition("/")[2]
     with app.app_context():
         uploads.inspect(app.extensions["fieldsvc.store"], upload, now)
+    begun = evidence.begin(phone, evidence.entry(b"begun")).rpartition("/")[2]
+    attachment = office.get(f"/v1/jobs/{job}/attachments")["items"][0]["id"]
     with app.app_context():
         db.engine.dispose()
     return {
@@ -75,8 +77,8 @@ def furnish(settings: Settings) -> dict[str, str]:
         "FUZZ_USAGE_POINT": place.usage_point_id,
         "FUZZ_JOB": job,
         "FUZZ_REVIEW": review_id,
-        "FUZZ_ATTACHMENT": office.get(f"/v1/jobs/{job}/attachments")["items"][0]["id"],
-        "FUZZ_UPLOAD": evidence.begin(phone, evidence.entry(b"begun")).rpartition("/")[2],
+        "FUZZ_ATTACHMENT": attachment,
+        "FUZZ_UPLOAD": begun,
         "FUZZ_TOKEN": spare_id,
     }
 

@@ -11,7 +11,7 @@ from typing import Any
 from flask import Response, current_app, g, stream_with_context
 
 from fieldsvc.api import access, paging
-from fieldsvc.api.frame import Blueprint
+from fieldsvc.api.frame import Blueprint, document
 from fieldsvc.api.jobs import Position
 from fieldsvc.api.schemas import Choice, Flag, Ident, Int, Member, PageArgs, Schema, Text, UtcTime, page_of
 from fieldsvc.base.db import reading
@@ -64,6 +64,12 @@ class AttachmentAnswer(Schema):
     rev = Int(required=True)
 
 
+def _binary(*types: str) -> Any:
+    """Document an answer of bytes of one of ``types``."""
+    answer = {"description": "OK", "content": {name: {"schema": {"type": "string"}} for name in types}}
+    return lambda view: document(view, responses={"200": answer})
+
+
 @blp.get("/jobs/<id:job_id>/attachments")
 @access.staff()
 @blp.arguments(PageArgs, location="query")
@@ -90,7 +96,7 @@ def get_attachment(attachment_key: str) -> Any:
 
 @blp.get("/attachments/<id:attachment_key>/content")
 @access.staff()
-@blp.response(200, {"type": "string", "format": "binary"}, content_type=_OCTETS)
+@_binary(_OCTETS, *LOOKED_AT)
 def content(attachment_key: str) -> Response:
     """The file itself, as it came; to be saved, never to be shown as a page"""
     with reading():
@@ -100,7 +106,7 @@ def content(attachment_key: str) -> Response:
 
 @blp.get("/attachments/<id:attachment_key>/thumbnail")
 @access.staff()
-@blp.response(200, {"type": "string", "format": "binary"}, content_type="image/jpeg")
+@_binary("image/jpeg")
 def thumbnail(attachment_key: str) -> Response:
     """A small JPEG of a picture, without anything the picture says of itself"""
     with reading():
