@@ -1,4 +1,4 @@
-"""Production entry from a checkout: ``gunicorn --worker-class gthread --threads 8 wsgi:app``."""
+"""Production entry from a checkout: ``gunicorn --worker-class gthread --threads 100 wsgi:app``."""
 
 from fieldsvc.wsgi import app
 
