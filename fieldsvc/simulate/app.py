@@ -307,16 +307,16 @@ class App:
                 raise LineDown("the position is of another copy: begin anew")
             if status != 200:
                 self.refused("GET", "snapshot", Answer(status, {}, b"".join(lines)))
-            try:
-                for told in map(_read, lines):
-                    if "op" in told:
-                        self._take([told])  # in one transaction with the position or checkpoint that follows
-                        continue
-                    self.here("snapshot piece received, nothing stored")
+            piece: list[Doc] = []
+            for told in map(_read, lines):
+                if "op" in told:
+                    piece.append(told)
+                    continue
+                self.here("snapshot piece received, nothing stored")
+                with self.db:
+                    self._take(piece)
                     self.set(position=told.get("position"), checkpoint=told.get("checkpoint"))
-                    self.db.commit()
-            finally:
-                self.db.rollback()
+                piece = []
         if self.get("checkpoint") is None:
             raise LineDown("the snapshot ended before its checkpoint")
 
