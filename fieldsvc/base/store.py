@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -86,13 +86,13 @@ class Store:
 
     def remove_all(self, folder: str) -> None:
         """Remove everything under ``folder``; nothing happens when nothing is there."""
-        with _asking():
+        with suppress(FileNotFoundError), _asking(FileNotFoundError):
             if self._fs.exists(self._at(folder)):
                 self._fs.rm(self._at(folder), recursive=True)
 
     def remove(self, path: str) -> None:
         """Remove the file at ``path``; nothing happens when nothing is there."""
-        with _asking():
+        with suppress(FileNotFoundError), _asking(FileNotFoundError):
             if self._fs.exists(self._at(path)):
                 self._fs.rm_file(self._at(path))
 

@@ -247,21 +247,30 @@ def inspect(store: Store, upload_id: str, now: datetime) -> None:
     Manages its own transactions. Done twice, or by two at once, it comes to the same.
     """
     with reading():
-        upload = db.session.get(Upload, upload_id)
+        upload = db.session.execute(select(*Upload.__table__.c).where(Upload.id == upload_id)).first()
         parts = db.session.scalars(
             select(UploadPart.path).where(UploadPart.upload_id == upload_id).order_by(UploadPart.start)
         ).all()
     if upload is None or upload.state != "arrived":
         return
+    try:
+        _inspect(store, upload, parts, now)
+    except FileNotFoundError:
+        with reading():
+            if db.session.scalar(select(Upload.state).where(Upload.id == upload_id)) == "arrived":
+                raise
+    store.remove_all(folder(upload_id))
+
+
+def _inspect(store: Store, upload: Row[Any], parts: Sequence[str], now: datetime) -> None:
     with _whole(store, parts) as (content, sha256, size):
         state = "empty" if size == 0 else "stored" if (sha256, size) == (upload.sha256, upload.length) else "wrong_hash"
         seen = None
         if state == "stored":
             store.put_file(file_path(sha256), content)
-            seen = _look(store, upload_id, content, sha256)
+            seen = _look(store, upload.id, content, sha256)
         with transaction():
-            _conclude(upload_id, state, seen, now)
-    store.remove_all(folder(upload_id))
+            _conclude(upload.id, state, seen, now)
 
 
 @contextmanager
@@ -282,19 +291,23 @@ def _whole(store: Store, parts: Sequence[str]) -> Iterator[tuple[Path, str, int]
 
 
 def _look(store: Store, upload_id: str, content: Path, sha256: str) -> pictures.Picture | None:
-    """What the picture shows, its thumbnail stored. The look is counted before: it may take this process down."""
-    with transaction():
-        looked = db.session.scalar(
-            update(Upload).where(Upload.id == upload_id).values(looks=Upload.looks + 1).returning(Upload.looks)
-        )
+    """What the picture shows, its thumbnail stored."""
+    looks = note_look(upload_id)
     with content.open("rb") as file:
-        if (looked or 0) > LOOKS:
+        if looks > LOOKS:
             kind = pictures.kind_of(file.read(16))
             return pictures.Picture(kind, fault="cannot be looked at") if kind else None
         seen = pictures.look(file)
     if seen is not None and seen.thumbnail is not None:
         store.put(thumbnail_path(sha256), seen.thumbnail)
     return seen
+
+
+def note_look(upload_id: str) -> int:
+    """Count a look before it is taken, as it may take this process down; answers the how many-th it is."""
+    with transaction():
+        looks = update(Upload).where(Upload.id == upload_id).values(looks=Upload.looks + 1).returning(Upload.looks)
+        return db.session.scalar(looks) or 0
 
 
 def _conclude(upload_id: str, state: str, seen: pictures.Picture | None, now: datetime) -> None:
