@@ -122,8 +122,8 @@ def main() -> None:
     for what, table in tables.items():
         report.show(f"where the web processes' time goes: {what}", {}, table, [], profile.COLUMNS)
     if options.readme and tables:
-        lines = [report.markdown(COLUMNS, rows), *notes, report.told(result["machine"])]
-        report.write_into(PAGE, "sync", "\n\n".join(lines))
+        said = "\n".join(f"- {note}" for note in (report.told(result["machine"]), *notes))
+        report.write_into(PAGE, "sync", f"{report.markdown(COLUMNS, rows)}\n\n{said}")
         lines = [f"**{what}**\n\n{report.markdown(profile.COLUMNS, table)}" for what, table in tables.items()]
         report.write_into(PAGE, "profile", "\n\n".join(lines))
 
