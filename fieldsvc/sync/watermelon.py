@@ -124,9 +124,10 @@ def pieces(scopes: Sequence[str], what: Asked, stamp: int) -> Iterator[bytes]:
 
 @dataclass(frozen=True)
 class _Told:
-    """A record in the answer: the scope that shows it, or why it is gone."""
+    """A record in the answer: the scope that shows it, and its place there if known, or why it is gone."""
 
     scope: str = ""
+    seq: int = 0
     gone: str | None = None
 
 
@@ -137,8 +138,8 @@ Records = dict[str, dict[str, _Told]]
 def _everything(scopes: Sequence[str]) -> Records:
     """What the scopes show, in one statement: nothing that moves in the feed meanwhile can slip through."""
     told: Records = {}
-    for scope, entity, entity_id in db.session.execute(_HELD, {"scopes": list(scopes)}):
-        told.setdefault(entity, {})[entity_id] = _Told(scope)
+    for scope, seq, entity, entity_id in db.session.execute(_HELD, {"scopes": list(scopes)}):
+        told.setdefault(entity, {})[entity_id] = _Told(scope, seq)
     return told
 
 
@@ -146,8 +147,9 @@ def _since(scopes: Sequence[str], seen: Mapping[str, int], ends: Mapping[str, in
     told: Records = {}
     for scope in scopes:
         span = {"scope": scope, "begin": seen.get(scope, 0), "end": ends.get(scope, 0)}
-        for entity, entity_id, op, reason in db.session.execute(_CHANGED, span):
-            told.setdefault(entity, {})[entity_id] = _Told(scope) if op == "put" else _Told(gone=reason or "deleted")
+        for seq, entity, entity_id, op, reason in db.session.execute(_CHANGED, span):
+            one = _Told(scope, seq) if op == "put" else _Told(gone=reason or "deleted")
+            told.setdefault(entity, {})[entity_id] = one
     for entity, ids in _by_entity(again | _decided_on(told.get("outcome", {}))).items():
         told[entity] = _as_held(scopes, entity, ids) | told.get(entity, {})
     return told
@@ -165,8 +167,8 @@ def _decided_on(outcomes: Mapping[str, _Told]) -> set[Key]:
     where they were not taken over nothing has changed here, and nobody would tell it.
     """
     found: set[Key] = set()
-    for rows in _documents("outcome", outcomes):
-        docs = [orjson.loads(body) for body in rows.values()]
+    for part in _parts(outcomes):
+        docs = [orjson.loads(body) for body in _documents("outcome", part).values()]
         found |= {(doc["entity"], doc["entity_id"]) for doc in docs if doc["entity"] in _EDITED}
     return found
 
@@ -184,25 +186,36 @@ def _as_held(scopes: Sequence[str], entity: str, ids: Sequence[str]) -> dict[str
 def _rendered(entity: str, told: Mapping[str, _Told]) -> Iterator[list[bytes]]:
     gone = [{"id": entity_id, "gone": one.gone} for entity_id, one in told.items() if one.gone is not None]
     yield [orjson.dumps(row) for row in gone]
-    shown = {entity_id: one for entity_id, one in told.items() if one.gone is None}
-    ids = list(shown)
-    for start in range(0, len(ids), _ROWS_AT_ONCE):
-        part = {entity_id: shown[entity_id] for entity_id in ids[start : start + _ROWS_AT_ONCE]}
+    for part in _parts({entity_id: one for entity_id, one in told.items() if one.gone is None}):
         with reading():
-            bodies = list(_documents(entity, part))
-        yield [row(entity, entity_id, body) for rows in bodies for entity_id, body in rows.items()]
+            bodies = _documents(entity, part)
+        yield [row(entity, entity_id, body) for entity_id, body in bodies.items()]
 
 
-def _documents(entity: str, told: Mapping[str, _Told]) -> Iterator[dict[str, str]]:
-    """id -> JSON text of those still shown. What has left meanwhile is missing: the next pull tells."""
-    by_scope: dict[str, list[str]] = {}
-    for entity_id, one in told.items():
-        if one.gone is None:
-            by_scope.setdefault(one.scope, []).append(entity_id)
-    for scope, ids in by_scope.items():
-        for start in range(0, len(ids), _ROWS_AT_ONCE):
-            wanted = {"scope": scope, "entity": entity, "ids": ids[start : start + _ROWS_AT_ONCE]}
-            yield {found.entity_id: found.body for found in db.session.execute(_DOCUMENTS, wanted)}
+def _parts(told: Mapping[str, _Told]) -> Iterator[dict[str, _Told]]:
+    ids = list(told)
+    for start in range(0, len(ids), _ROWS_AT_ONCE):
+        yield {entity_id: told[entity_id] for entity_id in ids[start : start + _ROWS_AT_ONCE]}
+
+
+def _documents(entity: str, part: Mapping[str, _Told]) -> dict[str, str]:
+    """id -> JSON text of those still shown. What has left meanwhile is missing: the next pull tells.
+
+    They are looked for where they stood: that is quick, whatever a database thinks of long lists of ids. By their ids
+    only those that have moved on, or whose place is not known.
+    """
+    found: dict[str, str] = {}
+    for scope in {one.scope for one in part.values()}:
+        places = [one.seq for one in part.values() if one.scope == scope and one.seq]
+        wanted: dict[str, Any] = {"scope": scope, "entity": entity}
+        if places:
+            span = wanted | {"first": min(places), "last": max(places)}
+            found |= {there.entity_id: there.body for there in db.session.execute(_AT, span) if there.entity_id in part}
+        others = [entity_id for entity_id, one in part.items() if one.scope == scope and entity_id not in found]
+        if others:
+            named = db.session.execute(_NAMED, wanted | {"ids": others})
+            found |= {there.entity_id: there.body for there in named}
+    return found
 
 
 def row(entity: str, entity_id: str, body: str) -> bytes:
@@ -221,20 +234,23 @@ _PLAIN = (str, int, float, bool, type(None))
 _feed = SyncFeed.__table__.c
 _doc = SyncDoc.__table__.c
 _shown = _feed.entity.in_(sorted(TABLES.values()))
-_HELD = select(_feed.scope, _feed.entity, _feed.entity_id).where(
-    among(_feed.scope, "scopes"), _feed.op == "put", _shown
+_HELD = (
+    select(_feed.scope, _feed.seq, _feed.entity, _feed.entity_id)
+    .where(among(_feed.scope, "scopes"), _feed.op == "put", _shown)
+    .order_by(_feed.scope, _feed.seq)
 )
 _CHANGED = (
-    select(_feed.entity, _feed.entity_id, _feed.op, _feed.reason)
+    select(_feed.seq, _feed.entity, _feed.entity_id, _feed.op, _feed.reason)
     .where(_feed.scope == bindparam("scope"), _feed.seq > bindparam("begin"), _feed.seq <= bindparam("end"), _shown)
     .order_by(_feed.seq)
 )
 _HOLDS = select(_feed.scope, _feed.entity_id, _feed.op, _feed.reason).where(
     among(_feed.scope, "scopes"), _feed.entity == bindparam("entity"), among(_feed.entity_id, "ids")
 )
-_DOCUMENTS = (
+_documented = (
     select(_doc.entity_id, _doc.body)
     .join(SyncFeed, (_feed.entity == _doc.entity) & (_feed.entity_id == _doc.entity_id))
     .where(_feed.scope == bindparam("scope"), _feed.entity == bindparam("entity"), _feed.op == "put")
-    .where(among(_feed.entity_id, "ids"))
 )
+_AT = _documented.where(_feed.seq >= bindparam("first"), _feed.seq <= bindparam("last"))
+_NAMED = _documented.where(among(_feed.entity_id, "ids"))
