@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -12,11 +14,12 @@ from flask import Flask
 from sqlalchemy import func, select
 
 from fieldsvc.base.clock import utc_now
-from fieldsvc.base.db import db, reading, transaction
+from fieldsvc.base.db import at_end, db, reading, transaction
 from fieldsvc.feed import horizon, publish
 from fieldsvc.feed.models import SyncDoc, SyncFeed, SyncMark
 from fieldsvc.queue import ring
 from tests.field import Field, Phone, done, exchange, repaired
+from tests.processes import wait_for
 
 DAYS = timedelta(days=90)
 
@@ -270,3 +273,66 @@ def test_watermelon_is_told_everything_anew_once_the_feed_has_forgotten(field: F
     told = tables(behind)
     assert [row["id"] for row in told["changes"]["jobs"]["updated"]] == [job] and told["reset"] is True
     assert tables(in_time)["changes"]["jobs"]["updated"] == []
+
+
+def test_forgetting_while_others_write_stops_nobody_and_takes_no_document_that_is_shown(field: Field) -> None:
+    scopes = [f"crew:{number}" for number in range(3)]
+
+    def write(writer: int) -> None:
+        chance = random.Random(writer)
+        with field.app.app_context():
+            for rev in range(1, 60):
+                with transaction():
+                    for name in chance.sample("abcdef", 3):
+                        scope = chance.choice(scopes)
+                        if chance.random() < 0.5:
+                            publish.put([scope], "thing", name, rev, {"rev": rev})
+                        else:
+                            publish.leave(scope, "thing", name, rev, "reassigned")
+                db.session.remove()
+
+    with ThreadPoolExecutor(3) as pool:
+        writing = [pool.submit(write, writer) for writer in range(3)]
+        days, forgotten = 0.0, 0
+        while not all(one.done() for one in writing):
+            days += 100  # marked, moved and forgotten at once, as if no time were needed
+            pass_time(field, days)
+            pass_time(field, days + 91)
+            forgotten += pass_time(field, days + 91, 1.01)
+        for one in writing:
+            one.result()
+    assert forgotten > 0
+    with field.app.app_context(), reading():
+        shown = select(SyncFeed.scope, SyncFeed.entity_id).where(SyncFeed.op == "put", SyncFeed.entity == "thing")
+        without = shown.outerjoin(SyncDoc, SyncDoc.entity_id == SyncFeed.entity_id).where(SyncDoc.entity_id.is_(None))
+        assert db.session.execute(shown).all() and db.session.execute(without).all() == []
+
+
+def test_a_document_that_is_being_shown_again_at_that_moment_stays(field: Field) -> None:
+    with field.app.app_context():
+        with transaction():
+            publish.put(["crew:1"], "thing", "a", 1, {"n": 1})
+        with transaction():
+            publish.leave("crew:1", "thing", "a", 1, "reassigned")
+        dialect = db.engine.dialect.name
+    pass_time(field, 0)
+    pass_time(field, 91)
+
+    def waits() -> bool:
+        with field.app.app_context(), db.engine.connect() as connection:
+            waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            return dialect == "sqlite" or connection.exec_driver_sql(waiting).first() is not None
+
+    with ThreadPoolExecutor(1) as pool:
+        forgetting: list[Future[int]] = []
+
+        def meanwhile() -> None:
+            """All is written, nothing is committed."""
+            forgetting.append(pool.submit(pass_time, field, 91, 2))
+            wait_for(waits)
+
+        with field.app.app_context(), transaction():
+            publish.put(["crew:2"], "thing", "a", 2, {"n": 2})
+            at_end("meanwhile", meanwhile, last=True)
+        assert forgetting[0].result() == 1
+    assert rows(field.app, SyncDoc, entity_id="a") == 1 and rows(field.app, scope="crew:2") == 1
