@@ -7,7 +7,6 @@ connections wait instead of being refused. Every child dies with this process, e
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import hashlib
@@ -36,6 +35,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from fieldsvc.api.lanes import THREADS
+from fieldsvc.base.family import die_with_parent
 from fieldsvc.config import Settings
 from fieldsvc.queue import ready
 from fieldsvc.schema import Unusable, migrate
@@ -45,8 +45,6 @@ _SOCKET_PATH_MAX = 100
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9/._@+-]+")
 _START_S = 60.0
 _STOP_S = 20.0
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 Say = Callable[[str], None]
 
@@ -114,20 +112,6 @@ def redis_command(program: str, folder: Path, listen: Path) -> list[str]:
     """The command for a private Redis that keeps what it is told across kill -9."""
     options = "--port 0 --unixsocketperm 700 --appendonly yes --appendfsync everysec --loglevel warning"
     return [program, *options.split(), "--save", "", "--unixsocket", str(listen), "--dir", str(folder)]
-
-
-def die_with_parent(parent: int, sig: int = signal.SIGTERM) -> Callable[[], None] | None:
-    """A ``preexec_fn`` by which the child gets ``sig`` when the thread that started it ends (Linux only)."""
-    if _libc is None:
-        return None
-    libc = _libc
-
-    def arrange() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, sig)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return arrange
 
 
 class Child:

@@ -13,6 +13,7 @@ from flask import Flask
 from fieldsvc.config import Settings
 from fieldsvc.embedded import Service
 from tests.field import Field, Phone
+from tests.processes import descendants, is_running, wait_for
 
 
 @contextmanager
@@ -59,3 +60,15 @@ def test_a_change_made_by_another_process_is_heard_and_a_restart_is_survived(app
         assert f"crew:{phone.crew_id}" in hint(answer)
         phone.pull()
         assert ("job", missed) in phone.copy
+
+
+def test_what_is_left_of_a_killed_web_server_ends_and_takes_no_requests(app: Flask, service: Service) -> None:
+    phone = Field(app).phone()
+    with stream(service, phone) as answer:
+        assert len(hint(answer)) == 3
+        left = descendants(service.pid("web"))
+        service.kill("web")
+        wait_for(lambda: not any(is_running(pid) for pid in left), 10)
+        assert hint(answer) == set()
+    with stream(service, phone) as answer:
+        assert len(hint(answer)) == 3
