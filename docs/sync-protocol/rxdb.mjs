@@ -47,6 +47,7 @@ export const schemas = {
 }
 
 const EDITED = ['jobs', 'customers']
+const ROOT = 'compat/rxdb'
 
 // Change fields of a job or a customer, offline or not. When it happened matters where two changed the same field.
 export const edit = (document, fields) =>
@@ -54,9 +55,8 @@ export const edit = (document, fields) =>
 
 // Say what the crew did on a job, offline or not. It names the one before it on this job: batches may overtake each
 // other. One after the other, so that no two take the same for the one before.
-let writing = Promise.resolve()
-export function act(db, kind, jobId, payload = {}) {
-  const write = async () => {
+export const act = (db, kind, jobId, payload = {}) =>
+  writing(async () => {
     const [last] = await db.operations.find({ selector: { entity_id: jobId }, sort: [{ n: 'desc' }], limit: 1 }).exec()
     const job = await db.jobs.findOne(jobId).exec()
     return db.operations.insert({
@@ -71,28 +71,40 @@ export function act(db, kind, jobId, payload = {}) {
       payload,
       depends_on: last ? [last.op_id] : [],
     })
-  }
-  writing = writing.catch(() => {}).then(write)
-  return writing
-}
+  })
 
-// Keep all collections of `db` in step with the service: { url, token }. `ended(problem)` is called when the service
-// will not answer this app any more: 401 (enrol again), 403 (revoked: remove everything), 426 (update the app).
+const oneByOne = () => {
+  let last = Promise.resolve()
+  return (work) => (last = last.catch(() => {}).then(work))
+}
+const writing = oneByOne()
+
+// Keep all collections of `db` in step with the service: { url, token, appVersion }. `ended(problem)` is called when the
+// service will not answer this app any more: 401 (enrol again), 403 (revoked: remove everything), 426 (update the app).
 export function replicate(db, service, { ended = () => {}, retryTime = 5000, batchSize = 200 } = {}) {
   const news = new Subject()
+  const hello = () => {
+    const told = { device_time: new Date().toISOString(), app_version: service.appVersion }
+    return call(service, ended, 'hello', told).catch(() => {})
+  }
+  const greeted = hello()
+  const asking = oneByOne() // RxDB would ask for all collections at once, and be told to come later
   const states = Object.keys(schemas).map((name) =>
     replicateRxCollection({
       collection: db[name],
       replicationIdentifier: 'fieldsvc',
       retryTime,
-      pull: name === 'operations' ? undefined : pull(db[name], service, ended, news, batchSize),
+      pull: name === 'operations' ? undefined : pull(db[name], service, ended, news, batchSize, asking, greeted),
       push: [...EDITED, 'operations'].includes(name) ? push(db[name], service, ended) : undefined,
     }),
   )
-  // One stream for all collections: it says that there is something, the pulls say what.
+  // One stream for all collections: it says that there is something, the pulls say what. It is opened anew each time the
+  // line is back, and then the service is told what the device's clock says.
   const stream = new EventSource(`${service.url}/sync/v1/stream`, {
-    fetch: (url, init) =>
-      fetch(url, { ...init, headers: { ...init.headers, Authorization: `Bearer ${service.token}` } }),
+    async fetch(url, init) {
+      await hello()
+      return fetch(url, { ...init, headers: { ...init.headers, Authorization: `Bearer ${service.token}` } })
+    },
   })
   stream.addEventListener('resync', () => news.next('RESYNC'))
   return {
@@ -105,12 +117,13 @@ export function replicate(db, service, { ended = () => {}, retryTime = 5000, bat
   }
 }
 
-const pull = (collection, service, ended, news, batchSize) => ({
+const pull = (collection, service, ended, news, batchSize, asking, greeted) => ({
   batchSize, // at most what hello tells as pull_rows
   stream$: news.asObservable(),
   async handler(checkpoint, limit) {
+    await greeted // what an app that has been updated is told may depend on its version
     const query = new URLSearchParams({ limit, ...(checkpoint && { checkpoint: checkpoint.token }) })
-    const page = await call(service, ended, `${collection.name}/pull?${query}`)
+    const page = await asking(() => call(service, ended, `${ROOT}/${collection.name}/pull?${query}`))
     const gone = page.reset ? await noLongerOurs(collection, service, ended) : []
     return { documents: [...page.documents, ...gone].map(stored(collection)), checkpoint: page.checkpoint }
   },
@@ -122,7 +135,7 @@ async function noLongerOurs(collection, service, ended) {
   const held = (await collection.find().exec()).map((document) => document.primary)
   const gone = []
   for (let at = 0; at < held.length; at += 500) {
-    const answer = await call(service, ended, `${collection.name}/gone`, { ids: held.slice(at, at + 500) })
+    const answer = await call(service, ended, `${ROOT}/${collection.name}/gone`, { ids: held.slice(at, at + 500) })
     gone.push(...answer.ids)
   }
   return gone.map((id) => ({ [key]: id, _deleted: true }))
@@ -134,7 +147,7 @@ const push = (collection, service, ended) => ({
     const now = encodeURIComponent(new Date().toISOString())
     const send = async (some) => {
       try {
-        return await call(service, ended, `${collection.name}/push?device_time=${now}`, some)
+        return await call(service, ended, `${ROOT}/${collection.name}/push?device_time=${now}`, some)
       } catch (problem) {
         if (problem.status !== 413 || some.length < 2) throw problem
         const half = some.length >> 1
@@ -151,7 +164,7 @@ const stored = (collection) => (document) =>
 
 // One request. What fails is thrown, and RxDB tries again after its retryTime.
 async function call(service, ended, path, body) {
-  const answer = await fetch(`${service.url}/sync/v1/compat/rxdb/${path}`, {
+  const answer = await fetch(`${service.url}/sync/v1/${path}`, {
     method: body ? 'POST' : 'GET',
     headers: { Authorization: `Bearer ${service.token}`, 'Content-Type': 'application/json' },
     body: body && JSON.stringify(body),

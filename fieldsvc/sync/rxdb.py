@@ -83,37 +83,39 @@ class Page:
 def page(reader: Reader, collection: str, checkpoint: str | None, limit: int, secret: str) -> Page:
     """At most ``limit`` documents that have changed since ``checkpoint`` (None: all), fewer only at the end.
 
-    A checkpoint of another life of the feed, of another crew or of nobody here begins from the start, and so does one
-    from before what the feed remembers.
+    A checkpoint of another life of the feed, from behind its horizon, of another crew or of nobody here begins from the
+    start.
     """
     signer = _checkpoints(secret)
     mark = {"e": epoch(), "f": fingerprint([*reader.scopes, collection])}
-    told = _read(signer, checkpoint)
     stand = standing(reader.scopes)  # before any row: what commits from here on comes with the next pull
-    ends = {scope: stands.n for scope, stands in stand.items()}
+    told = _read(signer, checkpoint)
     known = all(told.get(name) == value for name, value in mark.items())
-    known = known and not forgotten(stand, told["n"], told.get("s", {}))
-    since: dict[str, int] = told.get("s", {}) if known else ends
-    seen: dict[str, int] = dict(told["n"]) if known else {}
+    if known and forgotten(stand, told["n"], told["s"]):
+        known = False
+    seen: dict[str, int] = told["n"] if known else {}
+    since: dict[str, int] = told["s"] if known else {}
     anew: bool = told["r"] if known else checkpoint is not None
     documents: dict[str, str] = {}
-    whole = True
-    for scope in reader.scopes:
-        begin, end = seen.get(scope, 0), ends.get(scope, 0)
+    now: dict[str, int] = {}
+    for scope, stands in sorted(stand.items()):
+        begin, end = seen.get(scope, 0), stands.n
         while begin < end and len(documents) < limit:
             asked = limit - len(documents)
             found = _changes(reader, scope, collection, begin, end, asked + 1)
             documents |= {name: document for _, name, document in found[:asked]}
             begin = end if len(found) <= asked else found[asked - 1][0]
-        whole = whole and begin >= end
-        seen[scope] = max(begin, seen.get(scope, 0))
-    at = str(signer.dumps({**mark, "n": seen, "r": anew and not whole} | ({} if whole else {"s": since})))
+        now[scope] = begin
+    begun = {scope: stand[scope].n for scope in now if scope not in seen}
+    since = {scope: n for scope, n in (since | begun).items() if now[scope] < n}
+    whole = all(n >= stand[scope].n for scope, n in now.items())
+    at = str(signer.dumps({**mark, "n": now, "s": since, "r": anew and not whole}))
     return Page(list(documents.values()), at, reset=anew and whole)
 
 
 def _checkpoints(secret: str) -> URLSafeSerializer:
-    """``{"e": epoch, "f": fingerprint of scopes and collection, "n": {scope: position}, "r": began anew}``, and until
-    all has been told ``"s"``: where the scopes stood at the beginning.
+    """``{"e": epoch, "f": fingerprint of scopes and collection, "n": {scope: position}, "s": as in a checkpoint of the
+    pull, "r": it began anew}``
     """
     return URLSafeSerializer(secret, salt="fieldsvc.rxdb")
 
@@ -137,12 +139,9 @@ def _changes(
     if collection in EDITED and scope == device_scope(reader.device_id):
         answered = foreign.answered(reader.device_id, CHANNEL, entity, begin, end, limit)
         now = foreign.on_record(reader.scope_of(collection), entity, sorted({name for _, name in answered}))
-        return [(at, name, now[name] or _gone(key, name)) for at, name in answered]
+        return [(at, name, _shown(key, name, now[name])) for at, name in answered]
     wanted = {"scope": scope, "entity": entity, "begin": begin, "end": end, "limit": limit}
-    return [
-        (row.seq, row.entity_id, row.body if row.op == "put" else _gone(key, row.entity_id))
-        for row in db.session.execute(_ROWS, wanted)
-    ]
+    return [(row.seq, row.entity_id, _shown(key, row.entity_id, row.body)) for row in db.session.execute(_ROWS, wanted)]
 
 
 _ROWS = text(
@@ -152,8 +151,23 @@ _ROWS = text(
 )
 
 
-def _gone(key: str, name: str) -> str:
-    return json.dumps({key: name, "_deleted": True}, separators=(",", ":"))  # a device may have named it with anything
+def _shown(key: str, name: str, body: str | None) -> str:
+    """A document of the feed as a collection holds it, JSON text; without one, that it is gone.
+
+    Of a job, what a crew may edit stands beside what they may not: RxDB's changes are told by the member.
+    """
+    if body is None:  # its name may be anything that a device has made up
+        return json.dumps({key: name, "_deleted": True}, separators=(",", ":"))
+    if not any(f'"{field}"' in body for field in DETAILS):
+        return body
+    document = orjson.loads(body)
+    details = document.get("details")
+    lifted = {field: details[field] for field in DETAILS if field in details} if isinstance(details, dict) else {}
+    return orjson.dumps(document | lifted).decode()
+
+
+DETAILS = ("parts_estimate",)
+"""Fields of a job that a crew may edit and that live in its details."""
 
 
 def gone(reader: Reader, collection: str, ids: Sequence[str]) -> list[str]:
@@ -253,7 +267,8 @@ def _unseen(install_id: str, entity: str, row: Row, document: str | None) -> _Ha
     What was changed in it nobody can say, so nothing of it is done. Kept it is all the same, if it says something else.
     """
     content = _content(row.new, *_LOCAL)
-    if document is not None and same(content, _content(orjson.loads(document), *_LOCAL)):
+    shown = json.loads(_shown("id", row.new["id"], document))
+    if same(content, _content(shown, *_LOCAL)):
         return _Handed(row, [])
     told = json.dumps([install_id, entity, row.new["id"], content], sort_keys=True)
     body: foreign.Body = {
@@ -281,5 +296,5 @@ def _conflicts(sender: Sender, collection: str, rows: Sequence[Row]) -> list[str
     else:
         reader = Reader(sender.device_id, sender.crew_id)
         now = foreign.on_record(reader.scope_of(collection), COLLECTIONS[collection], names)
-    held = zip(rows, (now[name] or _gone(key, name) for name in names), strict=True)
+    held = zip(rows, (_shown(key, name, now[name]) for name in names), strict=True)
     return [document for row, document in held if not same(_content(row.new), _content(json.loads(document)))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -12,10 +13,10 @@ import pytest
 from flask import Flask
 
 from fieldsvc.app import create_app
-from fieldsvc.base.clock import new_id
+from fieldsvc.base.clock import new_id, utc_now
 from fieldsvc.base.db import db, transaction
 from fieldsvc.config import Settings
-from fieldsvc.feed import publish
+from fieldsvc.feed import horizon, publish
 from tests.field import Field, Phone, done, problem
 
 ROOT = "/sync/v1/compat/rxdb"
@@ -125,6 +126,26 @@ def test_a_checkpoint_of_no_use_begins_anew_and_says_so_at_the_end(field: Field,
     assert done(phone.client.post(f"{ROOT}/jobs/gone", json=asked)) == {"ids": [theirs, "never-there"]}
 
 
+def test_a_checkpoint_from_behind_the_horizon_begins_anew(field: Field, phone: Phone) -> None:
+    job, kept = field.job(crew=phone.crew_id), field.job(crew=phone.crew_id)
+    old = page(phone)["checkpoint"]["token"]
+    field.unassign(job)
+    halfway = page(phone, limit=1)["checkpoint"]["token"]
+    new = page(phone)["checkpoint"]["token"]
+    for days in (0, 91):
+        with field.app.app_context(), transaction():
+            horizon.move(utc_now() + timedelta(days=days), timedelta(days=90))
+    anew = page(phone, token=old)
+    assert [document["id"] for document in anew["documents"]] == [kept, job] and anew["reset"] is True
+    for token in (halfway, new):
+        assert "reset" not in page(phone, token=token), "it was begun after the job had gone"
+    with field.app.app_context(), transaction():
+        horizon.forget(utc_now() + timedelta(days=91, hours=2))
+    anew = page(phone, token=old)
+    assert [document["id"] for document in anew["documents"]] == [kept] and anew["reset"] is True
+    assert done(phone.client.post(f"{ROOT}/jobs/gone", json={"ids": [job, kept]})) == {"ids": [job]}
+
+
 def test_an_edit_is_never_a_conflict_and_comes_back_with_its_outcome(field: Field, phone: Phone) -> None:
     job = field.job(crew=phone.crew_id, title="No supply")
     first = page(phone)
@@ -139,6 +160,21 @@ def test_an_edit_is_never_a_conflict_and_comes_back_with_its_outcome(field: Fiel
     assert (end["outcome"], end["conflicts"][0]["chosen"], end["entity_id"]) == ("applied_conflict", "record", job)
     again = page(phone, token=seen["checkpoint"]["token"])["documents"]
     assert [told["title"] for told in again] == ["No supply at all"], "what it holds of it is its own edit"
+
+
+def test_what_lives_in_the_details_of_a_job_is_edited_beside_them(field: Field, phone: Phone) -> None:
+    job = field.job(crew=phone.crew_id, details={"lamp": 7})
+    (document,) = pull(phone)
+    assert "parts_estimate" not in document
+    fuse, pole = [{"code": "fuse", "qty": "1"}], [{"code": "pole", "qty": "2"}]
+    assert push(phone, "jobs", edited(document, parts_estimate=fuse)) == []
+    assert statuses(phone) == ["applied"]
+    (document,) = pull(phone)
+    assert (document["parts_estimate"], document["details"]) == (fuse, {"lamp": 7, "parts_estimate": fuse})
+    assert push(phone, "jobs", edited(document, parts_estimate=pole)) == []
+    assert statuses(phone) == ["applied", "applied"]
+    assert push(phone, "jobs", edited(document, status="closed")) == pull(phone)
+    assert field.get(f"/v1/jobs/{job}")["details"]["parts_estimate"] == pole
 
 
 def test_what_was_pushed_twice_is_done_once(field: Field, phone: Phone) -> None:

@@ -28,7 +28,7 @@ const commands = {
     const storage = wrappedValidateAjvStorage({ storage: getRxStorageMemory() })
     db = await createRxDatabase({ name: 'app', storage, multiInstance: false })
     await db.addCollections(Object.fromEntries(Object.entries(schemas).map(([name, schema]) => [name, { schema }])))
-    service = { url: await listen(new URL(url)), token }
+    service = { url: await listen(new URL(url)), token, appVersion: '3.2.0' }
   },
   // Start the replication, as an app does when it starts or the line is back.
   async start({ batchSize }) {
@@ -45,8 +45,8 @@ const commands = {
   async in_sync() {
     await running.inSync()
   },
-  token({ token }) {
-    service.token = token
+  service(given) {
+    Object.assign(service, given)
   },
   async edit({ collection, id, fields }) {
     await edit(await db[collection].findOne(id).exec(true), fields)

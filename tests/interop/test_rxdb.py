@@ -157,6 +157,7 @@ def equal(app: App, field: Field) -> None:
         assert app.ids(collection) == app.phone.holds(entity), collection
         for entity_id in app.phone.holds(entity):
             mine, theirs = app.get(entity_id, collection), app.phone.copy[entity, entity_id]
+            theirs = {name: value for name, value in (theirs.get("details") or {}).items() if name in mine} | theirs
             assert mine == {name: theirs[name] for name in mine}, collection
             assert set(mine) >= set(theirs) - {"evidence", "description"}, set(theirs) - set(mine)
     assert app.ids("outcomes") == set(app.phone.told)
@@ -375,7 +376,7 @@ def test_a_device_of_another_crew_and_another_life_of_the_feed(
     body = {"code": code, "install_id": app.phone.install_id}
     token = done(app.phone.client.post("/sync/v1/enrol", json=body), 201)["token"]
     app.phone.client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {token}"
-    app("token", token=token)
+    app("service", token=token)
     app.start()
     assert app.outcome(entity_id=edited)["outcome"] == "applied", "it was done while the device was that crew's"
     assert field.get(f"/v1/jobs/{edited}")["access_note"] == "for the old crew"
@@ -390,3 +391,34 @@ def test_a_device_of_another_crew_and_another_life_of_the_feed(
     app.wait(last, status="dispatched")
     app("in_sync")
     assert app.ids() == {last}
+
+
+def test_an_old_app_hands_in_its_work_and_is_told_nothing_until_it_is_updated(
+    field: Field, rxdb: Callable[..., App]
+) -> None:
+    app = rxdb()
+    job = field.job(crew=app.phone.crew_id)
+    app.start()
+    app("stop")
+    app("service", appVersion="0.9")
+    app.edit(job, access_note="ring twice")
+    app("start", batchSize=200)
+    wait_for(lambda: field.get(f"/v1/jobs/{job}")["access_note"] == "ring twice")
+    wait_for(lambda: "/problems/upgrade-required" in app.said["errors"])
+    assert app.ids("outcomes") == set()
+    app("stop")
+    app("service", appVersion="3.3.0")
+    app.start()
+    app.wait(job, rev=field.get(f"/v1/jobs/{job}")["rev"])
+    app("in_sync")
+    equal(app, field)
+
+
+def test_a_revoked_device_is_told_to_remove_everything(field: Field, rxdb: Callable[..., App]) -> None:
+    app = rxdb()
+    job = field.job(crew=app.phone.crew_id)
+    app.start()
+    done(field.office.post(f"/v1/devices/{app.phone.id}/revoke"))
+    app.edit(job, access_note="too late")
+    wait_for(lambda: "/problems/device-revoked" in app.said["errors"])
+    assert field.get(f"/v1/jobs/{job}")["access_note"] is None
