@@ -351,8 +351,9 @@ def test_pulls_while_others_commit_miss_nothing(field: Field, melon: Melon) -> N
                         publish.leave(scope, "job", left, rev, "reassigned")
                     else:
                         publish.put([scope], "job", left, rev, {"id": left, "rev": rev})
-                    outcome = {"op_id": f"o-{writer}-{rev}", "entity": "job", "entity_id": held, "rev": rev}
-                    publish.put([device], "outcome", outcome["op_id"], 1, outcome)
+                    op_id = f"o-{writer}-{rev}"
+                    outcome = {"op_id": op_id, "entity": "job", "entity_id": held, "rev": rev}
+                    publish.put([device], "outcome", op_id, 1, outcome)
                 last[left] = (rev, not (left in last and last[left][1]))
                 last[held] = (rev, True)
                 db.session.remove()
@@ -379,8 +380,9 @@ def test_pulls_while_others_commit_miss_nothing(field: Field, melon: Melon) -> N
 def fill(app: Flask, crew_id: str, many: int) -> None:
     with app.app_context(), transaction():
         for n in range(many):
-            doc = {"id": f"j-{n:05}", "number": f"J-{n:05}", "title": f"Lamp {n}", "rev": 1, "notes": []}
-            publish.put([f"crew:{crew_id}"], "job", doc["id"], 1, doc)
+            job = f"j-{n:05}"
+            doc = {"id": job, "number": f"N-{n}", "title": f"Lamp {n}", "rev": 1, "notes": []}
+            publish.put([f"crew:{crew_id}"], "job", job, 1, doc)
 
 
 @pytest.mark.parametrize(

@@ -292,7 +292,7 @@ def test_a_phone_moved_to_another_crew_drops_the_others_records_but_not_its_own_
     assert set(held) == {edited, mine} and held[edited]["access_note"] == "ring twice"
     app.settle(1)
     assert served.field.get(f"/v1/jobs/{edited}")["access_note"] == "ring twice", "done for the crew of then"
-    wait_for(lambda: app.sync() is None and set(app.rows("jobs")) == {mine})
+    wait_for(lambda: app.ask("sync")["ok"] and set(app.rows("jobs")) == {mine})
     assert app.unsent() == []
 
 
