@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -99,6 +100,22 @@ def test_a_piece_with_a_digest_that_is_cut_is_not_kept(served: Running) -> None:
     with sending(served, phone, where, 0, DATA[:5]):
         pass
     wait_for(lambda: offset(served, phone, where) == 5)
+
+
+@pytest.mark.parametrize(("more", "status"), [(b"", 204), (b"!", 413)])
+def test_a_piece_of_a_length_nobody_says_is_bounded_all_the_same(served: Running, more: bytes, status: int) -> None:
+    phone = served.field.phone()
+    where = begin(phone, entry(DATA))
+    line = http.client.HTTPConnection(served.url.removeprefix("http://"), timeout=60)
+    said = {"Authorization": phone.client.environ_base["HTTP_AUTHORIZATION"], "Upload-Offset": "0"}
+    pieces = (DATA[at : at + 50_000] for at in range(0, len(DATA), 50_000))
+    chunked = {"Content-Type": OCTETS, "Transfer-Encoding": "chunked"}
+    line.request("PATCH", where, itertools.chain(pieces, [more]), SPEAK | said | chunked, encode_chunked=True)
+    answer = line.getresponse()
+    assert (answer.status, len(answer.read()) > 0) == (status, status == 413)
+    line.close()
+    kept = len(DATA) if status == 204 else len(DATA) // uploads.PART * uploads.PART
+    assert offset(served, phone, where) == kept
 
 
 def test_a_web_server_killed_in_the_middle_loses_less_than_a_part(served: Running) -> None:
