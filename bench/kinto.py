@@ -1,9 +1,9 @@
 """Kinto beside us: from PyPI into a virtual environment of its own, as its documentation sets it up for production.
 
-PostgreSQL for storage and permissions, Granian (which its deployment guide names beside uWSGI), as many processes as our
-web server has, the pool sizes and the batch of 25 from its production checklist. Where it leaves a choice, the cheaper
-one for Kinto: ``basicauth``, which looks nobody up; the cache in memory; only warnings logged; no plugins; no proxy
-before it. Every client is a user with a bucket of its own and one collection in it.
+PostgreSQL for storage and permissions, Granian (which its deployment guide names beside uWSGI) with as many processes
+as our web server, the pool sizes and the batch of 25 from its production checklist. Where it leaves a choice, the
+cheaper one for Kinto: ``basicauth``, which looks nobody up; the cache in memory; only warnings logged; no plugins; no
+proxy before it. Every client is a user with a bucket of its own and one collection in it.
 """
 
 from __future__ import annotations
