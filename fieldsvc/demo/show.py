@@ -82,7 +82,7 @@ class Story:
         cells = [tick, Text(text)]
         if seconds is not None:
             line.add_column(width=6, justify="right")
-            cells.insert(1, Text(f"{seconds:.1f} s", style="dim"))
+            cells.insert(1, Text(f"{seconds:.{1 if seconds < 100 else 0}f} s", style="dim"))
         line.add_column()
         if beside and cell_len(text) + cell_len(beside) + 16 <= self.console.width:
             cells[-1].append(f"   {beside}", style="dim")

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+import orjson
 from PIL import Image
 
 from fieldsvc.base.clock import new_id
@@ -80,9 +81,11 @@ def send(app: App, chance: random.Random, most: int) -> None:
     :raises LineDown, Later, Crash: anywhere; the next call goes on.
     """
     states = _states(app)
-    failed = [(ident,) for ident, state in states.items() if state in _FAILED]
-    with app.db:  # what came was not what it should be: once more, and right this time
-        app.db.executemany("UPDATE photo SET sent = 0, address = NULL, damaged = 0 WHERE id = ? AND sent", failed)
+    with app.db:  # what came was not what it should be: once more, and right this time; then wait for the next word
+        for rev, doc in app.db.execute("SELECT rev, doc FROM copy WHERE entity = 'attachment'").fetchall():
+            if (told := orjson.loads(doc))["state"] in _FAILED:
+                again = "UPDATE photo SET sent = 0, address = NULL, damaged = 0, told = ? WHERE id = ? AND told < ?"
+                app.db.execute(again, (rev, told["id"], rev))
     rows = app.db.execute(
         "SELECT photo.id, photo.sha256, type, data, address, damaged FROM photo JOIN outbox USING (op_id) "
         "WHERE NOT sent AND NOT wiped ORDER BY photo.rowid LIMIT ?",
