@@ -15,7 +15,9 @@ from fieldsvc.base.clock import utc_now
 from tests.field import Field, Op, Phone, done, exchange
 
 ORDERS = list(permutations(range(4)))
-_TIMES = frozenset("recorded decided_at created_at updated_at received_at known_at assigned_at ended_at due_at started_at".split())
+_TIMES = frozenset(
+    "recorded decided_at created_at updated_at received_at known_at assigned_at ended_at due_at started_at".split()
+)
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
