@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fieldsvc.demo.client import Client, Refused
-from fieldsvc.simulate.world import World
+from fieldsvc.simulate.world import UNANSWERED, World
 
 _EVERY = 12
 """One act of the office for so many devices in a step, and at least one."""
@@ -46,7 +46,7 @@ class Office:
             if refused.status == 500:
                 self.faults.append(f"the office: {refused}")
             self.refused[f"{name} {refused.status}"] += 1
-        except (OSError, EOFError, ValueError):
+        except UNANSWERED:
             self.refused[f"{name} no answer"] += 1
             self.client.close()
 

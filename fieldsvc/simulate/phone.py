@@ -16,7 +16,7 @@ from fieldsvc.demo.client import Client, Refused
 from fieldsvc.simulate import fieldwork, photos
 from fieldsvc.simulate.app import App, Broken, Clock, Crash, Later, Revoked, Tally, TokenDead
 from fieldsvc.simulate.line import Line, LineDown
-from fieldsvc.simulate.world import Options, World
+from fieldsvc.simulate.world import UNANSWERED, Options, World
 
 _LIVES = 4
 """How often an app is opened again in one step."""
@@ -99,9 +99,12 @@ class Registry:
         with self.lock:
             try:
                 answer: dict[str, object] = self.admin.post(path, body)
-            except (Refused, OSError, EOFError, ValueError) as error:
-                if isinstance(error, Refused) and error.status == 500:
-                    self.faults.append(f"the office: {error}")
+            except Refused as refused:
+                if refused.status == 500:
+                    self.faults.append(f"the office: {refused}")
+                return None
+            except UNANSWERED:
+                self.admin.close()
                 return None
             return answer
 

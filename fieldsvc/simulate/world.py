@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ DATABASES = ("sqlite", "postgresql")
 SLICE = timedelta(minutes=15)
 """The play goes in steps of so much working time."""
 
+UNANSWERED = (OSError, EOFError, ValueError, HTTPException)
+"""What a caller meets whose server was killed meanwhile."""
 _KINDS = ("repair", "meter_change", "safety_inspection")
 _CREW_OF = 3
 """Devices in a crew, about."""
