@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
@@ -17,6 +19,7 @@ from fieldsvc.base.clock import new_id, utc_now
 from fieldsvc.base.db import db, transaction
 from fieldsvc.config import Settings
 from fieldsvc.feed import horizon, publish
+from tests import factories
 from tests.field import Field, Phone, done, problem
 
 ROOT = "/sync/v1/compat/rxdb"
@@ -362,3 +365,39 @@ def test_ten_thousand_documents_in_full_pages(app: Flask, phone: Phone) -> None:
     found = pull(phone, "meters")
     assert len(found) == len({document["id"] for document in found}) == 10_000
     assert pull(phone, "jobs") == []
+
+
+def test_nothing_is_missed_by_pages_that_are_read_while_others_commit(app: Flask, phone: Phone) -> None:
+    last: dict[str, int] = {}
+
+    def write(number: int) -> None:
+        with app.app_context():
+            for rev in range(1, 31):
+                names = [f"m-{number}-{one}" for one in (rev % 7, 7 + rev)]
+                with transaction():
+                    for name in names:
+                        publish.put([f"crew:{phone.crew_id}"], "meter", name, rev, {"id": name, "rev": rev})
+                db.session.remove()
+                last.update(dict.fromkeys(names, rev))
+
+    def read(over: threading.Event) -> dict[str, int]:
+        held: dict[str, int] = {}
+        client, token = factories.with_token(app, phone.client.environ_base["HTTP_AUTHORIZATION"][7:]), None
+        while True:
+            ending = over.is_set()
+            query = {"limit": "7"} | ({"checkpoint": token} if token else {})
+            told = done(client.get(f"{ROOT}/meters/pull", query_string=query))
+            token = told["checkpoint"]["token"]
+            for document in told["documents"]:
+                assert held.get(document["id"], 0) <= document["rev"]
+                held[document["id"]] = document["rev"]
+            if ending and len(told["documents"]) < 7:
+                return held
+
+    over = threading.Event()
+    with ThreadPoolExecutor(6) as threads:
+        reading = [threads.submit(read, over) for _ in range(2)]
+        for writing in [threads.submit(write, number) for number in range(4)]:
+            writing.result()
+        over.set()
+        assert [one.result() for one in reading] == [last, last]
