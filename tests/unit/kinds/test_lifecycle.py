@@ -196,10 +196,10 @@ def test_an_edit_is_left_to_the_merge_with_what_the_device_saw():
     assert decision.explanation == {"ignored": ["foo"]}
 
 
-@pytest.mark.parametrize("fields_set", [{}, {"status": "completed"}])
-def test_an_edit_of_nothing_that_may_be_edited_is_refused(fields_set):
+@pytest.mark.parametrize(("fields_set", "named"), [({}, "/set"), ({"status": "completed"}, "/set/status")])
+def test_an_edit_of_nothing_that_may_be_edited_is_refused(fields_set, named):
     decision = judge("job.update", "on_site", set=fields_set)
-    assert (decision.reason, fields(decision)) == ("bad_payload", ["/set"])
+    assert (decision.reason, fields(decision)) == ("bad_payload", [named])
 
 
 def test_an_edit_without_set_is_refused():

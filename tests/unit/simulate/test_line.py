@@ -76,6 +76,7 @@ def test_a_good_line_brings_the_answer(listener: Listener) -> None:
     line = Line(listener.url, random.Random(1))
     assert line.call("POST", "/push", {}, BODY).json() == {"ok": True}
     line.drop()
+    assert listener.over.acquire(timeout=10)
     assert listener.heard[0].endswith(BODY)
 
 
