@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from fieldsvc.api import stream
+from fieldsvc.api.stream import Rhythm
 from fieldsvc.app import create_app
 from fieldsvc.base.clock import new_id, utc_now
 from fieldsvc.base.db import db, transaction
@@ -21,8 +23,10 @@ from fieldsvc.config import Settings
 from fieldsvc.feed import horizon, publish
 from tests import factories
 from tests.field import Field, Phone, done, problem
+from tests.processes import wait_for
 
 ROOT = "/sync/v1/compat/rxdb"
+RESYNC, HEARTBEAT = b'data: "RESYNC"\n\n', b":\n\n"
 
 
 @pytest.fixture
@@ -401,3 +405,22 @@ def test_nothing_is_missed_by_pages_that_are_read_while_others_commit(app: Flask
             writing.result()
         over.set()
         assert [one.result() for one in reading] == [last, last]
+
+
+def test_a_stream_says_when_its_collection_is_to_be_pulled(app: Flask, field: Field, phone: Phone) -> None:
+    stream.init_app(app, Rhythm(look_s=0.02, heartbeat_s=0.2, life_s=(30.0, 30.0)))
+    job = field.job(crew=phone.crew_id)
+    opened = {name: phone.client.get(f"{ROOT}/{name}/stream") for name in ("jobs", "meters", "outcomes")}
+    try:
+        heard = {name: iter(answer.response) for name, answer in opened.items()}
+        assert all(str(next(pieces)).startswith("b'retry: ") for pieces in heard.values())
+        assert {next(pieces) for pieces in heard.values()} == {RESYNC}, "whoever pulls now has missed nothing"
+        assert push(phone, "operations", row(operation("job.fly", job))) == []
+        field.settle()  # rejected: nothing but an outcome
+        for name in ("jobs", "outcomes"):
+            assert next(piece for piece in heard[name] if piece != HEARTBEAT) == RESYNC
+        assert [next(heard["meters"]), next(heard["meters"])] == [HEARTBEAT, HEARTBEAT]
+    finally:
+        for answer in opened.values():
+            answer.close()
+    wait_for(lambda: not app.extensions["fieldsvc.streams"].watch.at_work)
