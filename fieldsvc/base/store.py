@@ -39,7 +39,7 @@ class Store:
 
     def __init__(self, url: str) -> None:
         options: dict[str, Any] = {} if url.startswith("file://") else {"use_listings_cache": False}
-        self._fs, root = url_to_fs(url, **options)
+        self._fs, root = url_to_fs(url, skip_instance_cache=True, **options)
         self._root = root.rstrip("/")
         self._local = isinstance(self._fs, LocalFileSystem)
 

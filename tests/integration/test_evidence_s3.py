@@ -10,6 +10,7 @@ import pytest
 from flask import Flask
 from moto.server import ThreadedMotoServer
 
+from fieldsvc.base.clock import new_id
 from fieldsvc.config import Settings
 from fieldsvc.sync import uploads
 from tests.evidence import begin, checksum, complete, entry, offset, photo, send, told
@@ -30,8 +31,9 @@ def bucket(s3: str, monkeypatch: pytest.MonkeyPatch) -> str:
     credentials = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"}
     for name, value in {**credentials, "AWS_ENDPOINT_URL": s3}.items():
         monkeypatch.setenv(name, value)
-    boto3.client("s3").create_bucket(Bucket="evidence")
-    return "evidence"
+    name = f"evidence-{new_id()}"
+    boto3.client("s3").create_bucket(Bucket=name)
+    return name
 
 
 @pytest.fixture
@@ -79,7 +81,7 @@ def test_a_store_that_is_away_stops_no_operation_and_uploads_go_on_later(
     assert problem(answer) == (503, "unavailable") and answer.headers["Retry-After"]
     assert phone.send(complete(phone, job, named)) == ["applied"]
     assert offset(phone, where) == 0
-    app.extensions["fieldsvc.store"] = type(app.extensions["fieldsvc.store"])("s3://evidence/field")
+    app.extensions["fieldsvc.store"] = type(app.extensions["fieldsvc.store"])(f"s3://{bucket}/field")
     assert send(phone, where, 0, data).status_code == 204
     field.drain()
     phone.pull()
