@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from sqlalchemy import bindparam, select, text
 
-from fieldsvc.base.db import UtcDateTime, db
+from fieldsvc.base.db import UtcDateTime, among, db
 from fieldsvc.people import devices
 from fieldsvc.people.models import Device
 from fieldsvc.sync.clocks import SUSPECT, Boot, Clock
@@ -49,5 +49,11 @@ _FORGET = text(
 
 def boots(device_id: str, boot_ids: Iterable[str]) -> dict[str, Boot]:
     """Those of ``boot_ids`` that a hello has told of."""
-    query = select(DeviceBoot).where(DeviceBoot.device_id == device_id, DeviceBoot.boot_id.in_(boot_ids))
-    return {boot.boot_id: Boot(boot.mono_ms, boot.seen_at) for boot in db.session.scalars(query)}
+    found = db.session.execute(_BOOTS, {"device": device_id, "boots": list(boot_ids)})
+    return {row.boot_id: Boot(row.mono_ms, row.seen_at) for row in found}
+
+
+_boot = DeviceBoot.__table__.c
+_BOOTS = select(_boot.boot_id, _boot.mono_ms, _boot.seen_at).where(
+    _boot.device_id == bindparam("device"), among(_boot.boot_id, "boots")
+)
