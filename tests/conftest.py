@@ -23,6 +23,7 @@ from fieldsvc.config import Settings
 from fieldsvc.queue import depth
 from fieldsvc.schema import migrate
 from tests import services
+from tests.running import Running, running
 from workers import runtime
 from workers.run import worker
 
@@ -98,6 +99,18 @@ def database_url(
     name = server.create(template)
     yield server.database_url(name)
     server.drop(name)
+
+
+@pytest.fixture(scope="module")
+def served(
+    database: str,
+    templates: Callable[[str], str],
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Running]:
+    """A service as processes, one for all tests of a module on a database."""
+    with running(database, templates, request, tmp_path_factory.mktemp("service")) as served:
+        yield served
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import itertools
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,20 +15,9 @@ from fieldsvc.sync import uploads
 from tests.evidence import OCTETS, SPEAK, begin, complete, entry, photo, told
 from tests.field import Phone
 from tests.processes import wait_for
-from tests.running import Running, running
+from tests.running import Running
 
 DATA = photo(size=(2400, 1600)) + b"\0" * (4 * uploads.PART)
-
-
-@pytest.fixture(scope="module")
-def served(
-    database: str,
-    templates: Callable[[str], str],
-    request: pytest.FixtureRequest,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Running]:
-    with running(database, templates, request, tmp_path_factory.mktemp("service")) as served:
-        yield served
 
 
 def ask(served: Running, phone: Phone, method: str, where: str, body: bytes = b"", **headers: str) -> Any:

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from flask import Flask
 from sqlalchemy import text
 
-from fieldsvc.app import create_app
 from fieldsvc.base.db import db, transaction
-from fieldsvc.config import Settings
 from fieldsvc.embedded import Service
 from fieldsvc.feed import publish
 from tests.field import Field, Phone, done, repaired
 from tests.interop.conftest import HERE, NODE
 from tests.processes import wait_for
+from tests.running import Running
 
 READ = {"jobs": "job", "customers": "customer", "usage_points": "usage_point", "meters": "meter"}
 SECONDS = 30
@@ -89,44 +86,13 @@ class App:
 
 
 @pytest.fixture(scope="module")
-def settings(
-    database: str,
-    templates: Callable[[str], str],
-    request: pytest.FixtureRequest,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Settings]:
-    folder = tmp_path_factory.mktemp("service")
-    template = templates(database)
-    if database == "sqlite":
-        shutil.copy(template, folder / "test.db")
-        yield Settings(database_url=f"sqlite:///{folder}/test.db", data_dir=folder / "var")
-        return
-    server = request.getfixturevalue("postgres")
-    name = server.create(template)
-    yield Settings(database_url=server.database_url(name), data_dir=folder / "var")
-    server.drop(name)
+def service(served: Running) -> Service:
+    return served.service
 
 
 @pytest.fixture(scope="module")
-def service(settings: Settings) -> Iterator[Service]:
-    with Service(settings, port=0) as service:
-        yield service
-
-
-@pytest.fixture(scope="module")
-def flask(service: Service) -> Iterator[Flask]:
-    app = create_app(service.settings)
-    app.testing = True
-    yield app
-    with app.app_context():
-        db.session.remove()
-        for engine in db.engines.values():
-            engine.dispose()
-
-
-@pytest.fixture(scope="module")
-def field(flask: Flask) -> Field:
-    return Field(flask)
+def field(served: Running) -> Field:
+    return served.field
 
 
 @pytest.fixture
@@ -339,13 +305,13 @@ def test_operations_that_overtake_each_other_are_decided_in_order(field: Field, 
 
 
 def test_ten_thousand_records_while_the_server_is_killed(
-    flask: Flask, field: Field, service: Service, rxdb: Callable[..., App]
+    field: Field, service: Service, rxdb: Callable[..., App]
 ) -> None:
     app = rxdb()
     job = field.job(crew=app.phone.crew_id)
     app.phone.pull()
     shown = app.phone.copy["job", job]
-    with flask.app_context(), transaction():
+    with field.app.app_context(), transaction():
         for number in range(9_999):
             copy = shown | {"id": f"copy-{number:05}", "number": f"N-{number}"}
             publish.put([f"crew:{app.phone.crew_id}"], "job", copy["id"], copy["rev"], copy)
@@ -360,9 +326,7 @@ def test_ten_thousand_records_while_the_server_is_killed(
     assert field.get(f"/v1/jobs/{job}")["access_note"] == "ring twice"
 
 
-def test_a_device_of_another_crew_and_another_life_of_the_feed(
-    flask: Flask, field: Field, rxdb: Callable[..., App]
-) -> None:
+def test_a_device_of_another_crew_and_another_life_of_the_feed(field: Field, rxdb: Callable[..., App]) -> None:
     app = rxdb()
     before = field.job(crew=app.phone.crew_id, place=field.place())
     edited = field.job(crew=app.phone.crew_id)
@@ -384,7 +348,7 @@ def test_a_device_of_another_crew_and_another_life_of_the_feed(
     assert app.ids() == {after}
     equal(app, field)
 
-    with flask.app_context(), transaction():
+    with field.app.app_context(), transaction():
         db.session.execute(text("UPDATE sync_epoch SET epoch = 'another'"))
         db.session.execute(text("DELETE FROM sync_feed WHERE entity_id = :job"), {"job": after})
     last = field.job(crew=moved)

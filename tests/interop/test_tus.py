@@ -7,7 +7,6 @@ import json
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +17,9 @@ from tests.evidence import UPLOADS, complete, entry, photo, told
 from tests.field import Phone
 from tests.interop.conftest import HERE, NODE, Node
 from tests.processes import wait_for
-from tests.running import Running, running
+from tests.running import Running
 
 PHOTO = photo(size=(2400, 1600)) + b"\0" * 3_000_000
-
-
-@pytest.fixture(scope="module")
-def served(
-    database: str,
-    templates: Callable[[str], str],
-    request: pytest.FixtureRequest,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Running]:
-    with running(database, templates, request, tmp_path_factory.mktemp("service")) as served:
-        yield served
 
 
 @pytest.fixture

@@ -19,21 +19,10 @@ from fieldsvc.feed import publish
 from tests.field import Phone, done
 from tests.interop.conftest import HERE, NODE, Node
 from tests.processes import descendants, wait_for
-from tests.running import Running, running
+from tests.running import Running
 
 Row = dict[str, Any]
 TABLES = {"jobs": "job", "customers": "customer", "usage_points": "usage_point", "meters": "meter"}
-
-
-@pytest.fixture(scope="module")
-def served(
-    database: str,
-    templates: Callable[[str], str],
-    request: pytest.FixtureRequest,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Running]:
-    with running(database, templates, request, tmp_path_factory.mktemp("service")) as served:
-        yield served
 
 
 class App:
