@@ -208,14 +208,16 @@ def _effects(found: Found) -> Iterator[Check]:
         status, kind = rows[0]["status"], rows[0]["kind"]
         name = found.written[op_id].name if op_id in found.written else op_id
         entries = found.by_op.get(op_id, [])
-        made = sum(entry["entity"] in ("job", "customer") and entry["action"] == kind for entry in entries)
-        taken = status in _CHANGED or (status == "resolved" and rows[0]["outcome"].get("resolution") == "apply")
+        changes = [entry for entry in entries if entry["entity"] in ("job", "customer") and entry["action"] == kind]
+        made = Counter(entry["actor"]["kind"] for entry in changes)
+        dismissed = status == "resolved" and rows[0]["outcome"].get("resolution") == "dismiss"
         if not entries and status in FINAL:
             silent.append(f"{name} is {status}, and the history does not know it")
         if status in _CHANGED and not made and kind not in ("customer.update", "job.update"):
             missing.append(f"{name} is {status}, and the history has no {kind} of it")
-        if made > 1 or (made and not taken and status not in _MAY_CHANGE):
-            again.append(f"{name} is {status}, and changed its record {made} times")
+        # what was applied with a conflict is applied once more by a person who decides for the device
+        if max(made.values(), default=0) > 1 or (made and status not in _MAY_CHANGE) or (dismissed and made["staff"]):
+            again.append(f"{name} is {status}, and changed its record {made.total()} times")
     yield Check("history", f"{len(found.entries)} entries: nothing applied is missing", tuple(missing + silent))
     yield Check("once", "no operation changed a record twice, or without being applied", tuple(again))
     yield _remarks(found)
