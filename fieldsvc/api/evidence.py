@@ -126,7 +126,7 @@ def _served(one: Shown, path: str, kind: str | None) -> Response:
         raise NotFound("content of attachment", one.row.id) from None
     kind = kind if kind in LOOKED_AT else _OCTETS
     response = Response(stream_with_context(pieces), mimetype=kind)
-    name = one.file.filename or one.row.attachment_id + (mimetypes.guess_extension(one.row.type) or "")
+    name = one.filename or one.row.attachment_id + (mimetypes.guess_extension(one.row.type) or "")
     response.headers.set("Content-Disposition", "attachment", filename=name.replace("/", "_").replace("\\", "_"))
     response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
     response.headers["Cross-Origin-Resource-Policy"] = "same-origin"

@@ -1,8 +1,8 @@
 """Attachments: the files operations name, what has come of them, and what that means for the job.
 
 A photo never delays a fact: an operation is decided whether or not its files are here. Evidence is an axis of its own.
-A file is told by its SHA-256; one that has come, whole and right, is never removed, and whatever names it is verified
-at once. Lock order: install, device, job, attachments.
+A file is told by its SHA-256; one that has come, whole and right, is never removed, and whatever its device names it by
+is verified at once. Lock order: install, device, job, attachments.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID, uuid5
 
-from sqlalchemy import insert, select
+from sqlalchemy import exists, insert, or_, select
 
 from fieldsvc.base.db import db
 from fieldsvc.base.plain import plain
@@ -32,6 +32,8 @@ _APPLIED = ("applied", "merged", "applied_conflict", "forced")
 _REFUSED = ("rejected", "superseded")
 _NOT_THEIRS = ("id_reuse", "not_found")
 _FAILED = ("empty", "wrong_hash")
+RIGHT = ("verified", "unreadable")
+"""States of a file that has come from its device with the digest it should have."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,13 @@ def attachment_key(op_id: str, attachment_id: str) -> str:
 def name(source: Source, ops: Mapping[str, Sent]) -> None:
     """Note the files that newly stored operations name.
 
-    What is here already, because it came first or for another operation, is verified at once. The device's row is held:
-    a file that arrives at this moment waits, and then sees who names it.
+    What the device has sent already, because it came first or for another operation, is verified at once. The device's
+    row is held: a file that arrives at this moment waits, and then sees who names it.
     """
     device_id = source.device_id or ""
     hold_device(device_id)
     pairs = [(op, item) for op in ops.values() for item in {file.id: file for file in op.attachments}.values()]
-    files = {file.sha256: file for file in _files({item.sha256 for _, item in pairs})}
+    files = {file.sha256: file for file in _files(device_id, {item.sha256 for _, item in pairs})}
     tried = _tried(device_id, {item.id for _, item in pairs})
     rows, verified = [], []
     for op, item in pairs:
@@ -103,8 +105,16 @@ def _row(source: Source, op: Sent, item: Named, judged: Judged) -> dict[str, Any
     }
 
 
-def _files(digests: Iterable[str]) -> Sequence[EvidenceFile]:
-    return db.session.scalars(select(EvidenceFile).where(EvidenceFile.sha256.in_(sorted(digests)))).all()
+def _files(device_id: str, digests: Iterable[str]) -> Sequence[EvidenceFile]:
+    """Those that the device has sent. What others have sent it must not learn of, nor take for its own, by a digest."""
+    upload = exists().where(Upload.sha256 == EvidenceFile.sha256, Upload.device_id == device_id)
+    named = exists().where(Attachment.sha256 == EvidenceFile.sha256, Attachment.device_id == device_id)
+    sent = or_(
+        EvidenceFile.device_id == device_id,
+        upload.where(Upload.state == "stored"),
+        named.where(Attachment.state.in_(RIGHT)),
+    )
+    return db.session.scalars(select(EvidenceFile).where(EvidenceFile.sha256.in_(sorted(digests)), sent)).all()
 
 
 def _tried(device_id: str, attachment_ids: Iterable[str]) -> dict[str, Upload]:

@@ -12,6 +12,7 @@ from fieldsvc.base.db import db
 from fieldsvc.base.errors import NotFound
 from fieldsvc.people.actors import Actor
 from fieldsvc.records.models import Customer
+from fieldsvc.sync import attachments
 from fieldsvc.sync.models import Attachment, EvidenceFile, InboxOperation, Upload
 from fieldsvc.work.models import Job
 
@@ -26,6 +27,11 @@ class Shown:
     file: EvidenceFile | None
     coming: int | None
 
+    @property
+    def filename(self) -> str | None:
+        """The name its device gave it; not the one of another device that has sent the same bytes first."""
+        return self.file.filename if self.file and self.file.device_id == self.row.device_id else None
+
     def page(self) -> dict[str, Any]:
         """As the office sees it, JSON-ready but for times."""
         row, file = self.row, self.file
@@ -35,6 +41,7 @@ class Shown:
         page |= {name: getattr(file, name, None) for name in _OF_FILE}
         placed = file is not None and file.lon is not None and file.lat is not None
         page["taken_position"] = {"type": "Point", "coordinates": [file.lon, file.lat]} if file and placed else None
+        page["filename"] = self.filename
         page["content"], page["thumbnail"] = file is not None, file is not None and file.thumbnail
         return page
 
@@ -42,7 +49,7 @@ class Shown:
 _OF_ROW = (
     "id attachment_id op_id job_id device_id crew_id sha256 size type required fault in_effect named_at verified_at rev"
 ).split()
-_OF_FILE = "filename width height taken_text taken_at".split()
+_OF_FILE = "width height taken_text taken_at".split()
 
 
 def of_job(job_id: str) -> Select[Attachment]:
@@ -68,7 +75,14 @@ def shown(rows: Iterable[Attachment]) -> list[Shown]:
             .order_by(Upload.created_at)
         ):
             coming[upload.device_id, upload.attachment_id] = upload.received
-    return [Shown(row, files.get(row.sha256), coming.get((row.device_id, row.attachment_id))) for row in rows]
+    return [
+        Shown(row, _its(row, files.get(row.sha256)), coming.get((row.device_id, row.attachment_id))) for row in rows
+    ]
+
+
+def _its(row: Attachment, file: EvidenceFile | None) -> EvidenceFile | None:
+    """The file, if the device of the row has sent it: nobody gets to see what others have sent by naming its digest."""
+    return file if file and (file.device_id == row.device_id or row.state in attachments.RIGHT) else None
 
 
 def find(attachment_key: str, actor: Actor) -> Shown:

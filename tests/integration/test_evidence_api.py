@@ -148,3 +148,40 @@ def test_the_name_a_phone_gave_is_only_a_name(field: Field, name: str) -> None:
     assert row["filename"] == name
     told = field.office.get(f"/v1/attachments/{row['id']}/content").headers["Content-Disposition"]
     assert told.startswith("attachment; filename") and "/" not in told and "\n" not in told
+
+
+def test_who_knows_only_the_digest_of_a_file_of_others_is_told_nothing_of_it(field: Field) -> None:
+    data = photo()
+    sent(field.phone(), data)
+    other = field.phone()
+    job = field.job("repair", other.crew_id)
+    named = [entry(data), entry(data, size=5), entry(data, type="image/png")]
+    for one in named:
+        (result,) = done(other.post([other.op("note.add", job, {"text": "as seen"}, attachments=[one])]))["results"]
+        assert (result["status"], result["missing"]) == ("awaiting_attachment", [one["id"]])
+    field.drain()
+    other.pull()
+    assert [(doc["state"], doc["fault"]) for doc in other.docs("attachment")] == [("expected", None)] * 3
+    for row in field.get(f"/v1/jobs/{job}/attachments")["items"]:
+        assert (row["state"], row["content"], row["thumbnail"], row["received"]) == ("expected", False, False, 0)
+        assert {row[name] for name in "filename width height taken_text taken_at taken_position".split()} == {None}
+        assert problem(field.office.get(f"/v1/attachments/{row['id']}/content")) == (404, "not-found")
+        assert problem(field.office.get(f"/v1/attachments/{row['id']}/thumbnail")) == (404, "not-found")
+    upload(other, b"a guess", {**named[0], "size": 7})
+    field.drain()
+    guessed = next(row for row in field.get(f"/v1/jobs/{job}/attachments")["items"] if row["fault"])
+    assert (guessed["state"], guessed["content"], guessed["width"]) == ("wrong_size", False, None)
+
+
+def test_who_holds_the_same_file_as_others_sends_it_and_it_keeps_his_own_name(field: Field) -> None:
+    data = photo()
+    sent(field.phone(), data)
+    other = field.phone()
+    job, named = field.job("repair", other.crew_id), entry(data)
+    other.send(complete(other, job, named))
+    said = metadata(id=named["id"], sha256=named["sha256"], filename="mine.jpg")
+    send(other, create(other, named, **{"Upload-Metadata": said}).headers["Location"], 0, data)
+    field.drain()
+    (row,) = field.get(f"/v1/jobs/{job}/attachments")["items"]
+    assert (row["state"], row["content"], row["width"], row["filename"]) == ("verified", True, 900, None)
+    assert other.push(complete(other, job, entry(data))) == ["accepted"], "who has sent it once need not again"
