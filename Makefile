@@ -4,6 +4,7 @@ BIN     := .venv/bin
 READY   := .venv/.ready
 CLIENTS := tests/interop/node_modules/.ready
 DB      ?= both
+JOBS    ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo simulate run test check fuzz bench format lock clean
@@ -18,7 +19,7 @@ help:
 	@echo "                          ARGS='--devices 6 --hours 2 --seed 5 --database postgresql' for another one"
 	@echo "  make run                an empty service of your own, kept in ./var  (Ctrl-C ends it)"
 	@echo "  make test               all tests on SQLite and PostgreSQL with a real Redis"
-	@echo "                          DB=sqlite or DB=postgresql for one; ARGS='-k seals' for some"
+	@echo "                          DB=sqlite or DB=postgresql for one; ARGS='-k seals' for some; JOBS=4 at once"
 	@echo "  make check              lint, types, layers, API description and migrations in step with the code"
 	@echo "  make fuzz               thousands of odd requests against the API's description"
 	@echo "  make bench              what we claim about speed"
@@ -53,7 +54,7 @@ run: $(READY)
 	$(BIN)/fieldsvc up
 
 test: $(READY) $(CLIENTS)
-	$(BIN)/python -m pytest --db $(DB) $(ARGS)
+	$(BIN)/python -m pytest --db $(DB) -n $(JOBS) --dist loadscope $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check
