@@ -20,7 +20,7 @@ from fieldsvc.api.sync import answer, current_settings, read_body, refuse_ended_
 from fieldsvc.base.clock import utc_now
 from fieldsvc.base.db import reading, transaction
 from fieldsvc.base.errors import FieldsvcError, Invalid
-from fieldsvc.sync import receive, rxdb
+from fieldsvc.sync import foreign, receive, rxdb
 from fieldsvc.sync.clocks import Clock
 
 blp = Blueprint(
@@ -170,7 +170,7 @@ def _rows(data: bytes, key: str, most: int) -> list[rxdb.Row]:
         seen = row.get("assumedMasterState")
         if not isinstance(seen, dict | None):
             raise Invalid.field(f"/{at}/assumedMasterState", "must be an object or null")
-        rows.append(rxdb.Row(new, seen))
+        rows.append(rxdb.Row(foreign.readable(new), foreign.readable(seen)))
     return rows
 
 

@@ -49,6 +49,23 @@ def install_of(channel: str, device_id: str) -> str:
     return f"{channel}/{device_id}"
 
 
+DEPTH = 64
+"""Levels of a document that are read; no operation is accepted with a payload that has more than a quarter of it."""
+
+
+def readable(value: Any, depth: int = DEPTH) -> Any:
+    """``value`` with a text in place of whatever lies more than ``depth`` levels deep: then nothing in here runs out of
+    stack by it, and the operation it becomes is rejected by itself.
+    """
+    if not isinstance(value, dict | list):
+        return value
+    if depth == 0:
+        return "(nested too deeply)"
+    if isinstance(value, dict):
+        return {name: readable(member, depth - 1) for name, member in value.items()}
+    return [readable(member, depth - 1) for member in value]
+
+
 def changed(new: Mapping[str, Any], seen: Mapping[str, Any]) -> tuple[Body, Body]:
     """``(was, set)`` of what differs between a document and the one its author had seen. A member that is gone is set
     to null.

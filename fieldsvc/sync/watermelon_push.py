@@ -53,6 +53,14 @@ def read_changes(data: bytes) -> Changes:
     :raises msgspec.ValidationError: a member is wrong.
     :raises msgspec.DecodeError: it is not JSON.
     """
+    changes = _read(data)
+    for changed in changes.values():
+        changed.created = [foreign.readable(row) for row in changed.created]
+        changed.updated = [foreign.readable(row) for row in changed.updated]
+    return changes
+
+
+def _read(data: bytes) -> Changes:
     try:
         return _decode(data)
     except msgspec.ValidationError:
@@ -186,7 +194,7 @@ def _operation(row_id: str, row: Mapping[str, Any]) -> foreign.Body:
 
 def _json(value: Any) -> Any:
     try:
-        return orjson.loads(value) if isinstance(value, str) else value
+        return foreign.readable(orjson.loads(value)) if isinstance(value, str) else value
     except orjson.JSONDecodeError:
         return value
 

@@ -352,6 +352,32 @@ def test_strange_requests(phone: Phone) -> None:
     assert phone.client.post(f"{ROOT}/jobs/push", json=[]).json == []
 
 
+@pytest.mark.parametrize("levels", [60, 300, 500, 900])
+def test_a_document_nested_too_deeply_costs_its_row_alone(field: Field, phone: Phone, levels: int) -> None:
+    job, other = field.job(crew=phone.crew_id), field.job(crew=phone.crew_id)
+    deep = '{"a":' * levels + '"x"' + "}" * levels
+
+    def push(collection: str, *rows: Any) -> int:
+        body = json.dumps(rows).replace('"DEEP"', deep)
+        url = f"{ROOT}/{collection}/push"
+        return int(phone.client.post(url, data=body, content_type="application/json").status_code)
+
+    bad, good = operation("job.accept", other, payload="DEEP"), operation("job.accept", job)
+    assert push("operations", row(bad), row(good)) == 200
+    rows = [
+        row({"id": other, "rev": 1, "access_note": "DEEP"}, {"id": other, "rev": 1}),
+        row({"id": other, "access_note": "b"}, {"id": other, "access_note": "DEEP", "rev": "DEEP"}),
+        row({"id": "never-there", "access_note": "DEEP"}),
+        row({"id": job, "rev": 1, "access_note": "c"}, {"id": job, "rev": 1, "access_note": None}),
+    ]
+    assert push("jobs", *rows) == 200
+    field.settle()
+    told = {document["op_id"]: document["outcome"] for document in pull(phone, "outcomes")}
+    assert (told[good["op_id"]], told[bad["op_id"]]) == ("applied", "rejected")
+    assert field.get(f"/v1/jobs/{job}")["access_note"] == "c"
+    assert field.get(f"/v1/jobs/{other}")["access_note"] is None
+
+
 def test_the_clock_of_a_push_corrects_its_times(field: Field, phone: Phone) -> None:
     job = field.job(crew=phone.crew_id)
     wrong = operation("job.accept", job, occurred_at="2020-01-01T00:00:00Z")

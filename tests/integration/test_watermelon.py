@@ -285,6 +285,30 @@ def test_half_a_surrogate_pair_costs_its_row_alone(field: Field, melon: Melon) -
     assert melon.tables["outcomes"][good["id"]]["outcome"] == "applied"
 
 
+@pytest.mark.parametrize("levels", [60, 300, 900])
+def test_what_is_nested_too_deeply_costs_its_row_alone(field: Field, melon: Melon, levels: int) -> None:
+    job, other = field.job(crew=melon.phone.crew_id), field.job(crew=melon.phone.crew_id)
+    melon.pull()
+    deep = "[" * levels + "]" * levels
+    bad, good = operation("note.add", job, payload=deep), operation("job.arrive", job)
+    seen = {"access_note": {"was": None, "rev": "DEEP", "at": "2026-01-01T10:00:00Z"}}
+    edit = {"id": other, "_changed": "access_note", "access_note": "DEEP", "seen": seen}
+    whole = {
+        "operations": changed(created=[bad, good]),
+        "jobs": changed(updated=[edit]),
+        "meters": changed(updated=[{"id": "m", "digits": "DEEP"}]),
+    }
+    body = json.dumps(whole).replace('"DEEP"', deep)
+    path = f"/sync/v1/compat/watermelon/push?last_pulled_at={melon.stamp}"
+    answer = done(melon.phone.client.post(path, data=body, content_type="application/json"))
+    assert answer["experimentalRejectedIds"]["meters"] == ["m"]
+    field.drain()
+    melon.pull()
+    outcomes = {name: row["outcome"] for name, row in melon.tables["outcomes"].items()}
+    assert (outcomes[good["id"]], outcomes[bad["id"]]) == ("applied", "rejected")
+    assert melon.row("jobs", other)["access_note"] is None
+
+
 def test_operations_are_done_in_the_order_in_which_the_app_counted_them(field: Field, melon: Melon) -> None:
     job = field.job(crew=melon.phone.crew_id)
     melon.pull()
