@@ -67,10 +67,13 @@ def _read(data: bytes) -> Changes:
         raise
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         try:
-            value = json.loads(data)
-        except (ValueError, RecursionError):
+            changes = msgspec.convert(json.loads(data), Changes)
+            "".join(changes).encode()  # the answer names tables
+            return changes
+        except msgspec.ValidationError:
+            raise
+        except (ValueError, RecursionError):  # no JSON, or half a surrogate pair where there must be a table or a row
             raise msgspec.DecodeError(str(error)) from None
-        return msgspec.convert(value, Changes)
 
 
 _decode = msgspec.json.Decoder(Changes).decode
