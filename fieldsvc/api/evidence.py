@@ -6,7 +6,10 @@ A file is never served as a page of ours: whatever it claims to be, a browser is
 from __future__ import annotations
 
 import mimetypes
+import re
+import unicodedata
 from typing import Any
+from urllib.parse import quote
 
 from flask import Response, current_app, g, stream_with_context
 
@@ -127,7 +130,17 @@ def _served(one: Shown, path: str, kind: str | None) -> Response:
     kind = kind if kind in LOOKED_AT else _OCTETS
     response = Response(stream_with_context(pieces), mimetype=kind)
     name = one.filename or one.row.attachment_id + (mimetypes.guess_extension(one.row.type) or "")
-    response.headers.set("Content-Disposition", "attachment", filename=name.replace("/", "_").replace("\\", "_"))
+    response.headers.set("Content-Disposition", "attachment", **_saved_as(name))
     response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
     response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
     return response
+
+
+def _saved_as(name: str) -> dict[str, str]:
+    """Parameters of Content-Disposition (RFC 6266): ``name`` in ASCII and, where that is not all of it, whole. A header
+    is ASCII; what turns the direction of writing or cannot be seen is left out, and so are folders.
+    """
+    name = "".join(char for char in re.sub(r"[/\\]", "_", name) if char.isprintable())
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode() or "file"
+    whole = {} if name.isascii() else {"filename*": "UTF-8''" + quote(name, safe="")}
+    return {"filename": plain} | whole

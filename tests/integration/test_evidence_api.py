@@ -136,8 +136,17 @@ def test_the_list_is_paged(field: Field) -> None:
     assert sorted(seen) == [f"a{n}" for n in range(5)]
 
 
-@pytest.mark.parametrize("name", ["../../etc/passwd", "表的照片.jpg", 'a"b.jpg', "a\\b.jpg"])
-def test_the_name_a_phone_gave_is_only_a_name(field: Field, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "plain", "whole"),
+    [
+        ("../../etc/passwd", ".._.._etc_passwd", None),
+        ('a"b.jpg', '"a\\"b.jpg"', None),
+        ("a\\b.jpg", "a_b.jpg", None),
+        ("表 5.jpg", '" 5.jpg"', "UTF-8''%E8%A1%A8%205.jpg"),
+        ("pré\u202egpj.exe", "pregpj.exe", "UTF-8''pr%C3%A9gpj.exe"),
+    ],
+)
+def test_the_name_a_phone_gave_is_only_a_name(field: Field, name: str, plain: str, whole: str | None) -> None:
     phone, data = field.phone(), b"content"
     job, named = field.job("repair", phone.crew_id), entry(data, type="text/plain")
     phone.send(complete(phone, job, named))
@@ -147,7 +156,8 @@ def test_the_name_a_phone_gave_is_only_a_name(field: Field, name: str) -> None:
     (row,) = field.get(f"/v1/jobs/{job}/attachments")["items"]
     assert row["filename"] == name
     told = field.office.get(f"/v1/attachments/{row['id']}/content").headers["Content-Disposition"]
-    assert told.startswith("attachment; filename") and "/" not in told and "\n" not in told
+    assert told == f"attachment; filename={plain}" + (f"; filename*={whole}" if whole else "")
+    assert told.isascii(), "a web server sends no other header"
 
 
 def test_who_knows_only_the_digest_of_a_file_of_others_is_told_nothing_of_it(field: Field) -> None:
