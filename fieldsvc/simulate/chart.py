@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.sax.saxutils import escape
 
-_WIDE, _HIGH = 960, 420
-_LEFT, _RIGHT, _TOP, _BELOW = 70, 20, 50, 90
+_WIDE, _HIGH = 960, 430
+_LEFT, _RIGHT, _TOP, _BELOW = 70, 20, 64, 90
 _LINES = (
     ("written", "written by the crews", "#9aa5b1"),
     ("answered", "answered: kept by the service", "#2f80c2"),
@@ -65,15 +65,17 @@ def draw(told: Mapping[str, Any]) -> str:
 
 def _blows(blows: Sequence[Sequence[Any]], x: Any) -> list[str]:
     parts = []
+    named = 0
     for seconds, what in blows:
         colour, name = _BLOWS[what]
         at = x(seconds)
         if what in _NAMED:
+            named += 1
             parts.append(
                 f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP - 8}" y2="{_HIGH - _BELOW}" stroke="{colour}" '
                 'stroke-dasharray="4 3"/>'
             )
-            parts.append(_text(at, _TOP - 12, name, anchor="middle", colour=colour))
+            parts.append(_text(at, _TOP - 10 - 14 * (named % 2), name, anchor="middle", colour=colour))
         else:
             low = _HIGH - _BELOW
             parts.append(f'<path d="M{at:.1f} {low} l-4 -9 h8 z" fill="{colour}"/>')
