@@ -98,6 +98,14 @@ def complete(phone: Phone, job: str, *named: dict[str, Any]) -> Op:
     return phone.op("job.complete", job, repaired(), attachments=list(named))
 
 
+def stands(phone: Phone, named: dict[str, Any], state: str) -> bool:
+    """Whether the phone, after a pull, holds the file in this state. While its row moves on in the feed, a pull may not
+    have it: the next one has.
+    """
+    phone.pull()
+    return any(doc["id"] == named["id"] and doc["state"] == state for doc in phone.docs("attachment"))
+
+
 def told(phone: Phone, named: dict[str, Any]) -> dict[str, Any]:
     """What the phone's copy says of a file."""
     found = [doc for doc in phone.docs("attachment") if doc["id"] == named["id"]]

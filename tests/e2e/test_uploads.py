@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fieldsvc.sync import uploads
-from tests.evidence import OCTETS, SPEAK, begin, complete, entry, photo, told
+from tests.evidence import OCTETS, SPEAK, begin, complete, entry, photo, stands
 from tests.field import Phone
 from tests.processes import wait_for
 from tests.running import Running
@@ -77,7 +77,7 @@ def test_what_came_before_a_cut_is_kept_and_the_rest_follows(served: Running) ->
         pass
     wait_for(lambda: offset(served, phone, where) == 1_500_003)
     finish(served, phone, where, 1_500_003)
-    wait_for(lambda: phone.pull() is not None and told(phone, named)["state"] == "verified")
+    wait_for(lambda: stands(phone, named, "verified"))
 
 
 def test_a_piece_with_a_digest_that_is_cut_is_not_kept(served: Running) -> None:
@@ -117,7 +117,7 @@ def test_a_web_server_killed_in_the_middle_loses_less_than_a_part(served: Runnin
     wait_for(lambda: offset(served, phone, where) >= 2 * uploads.PART)
     finish(served, phone, where, offset(served, phone, where))
     phone.push(complete(phone, job, named))
-    wait_for(lambda: phone.pull() is not None and told(phone, named)["state"] == "verified")
+    wait_for(lambda: stands(phone, named, "verified"))
 
 
 def test_while_one_piece_is_coming_in_another_of_the_same_place_does_no_harm(served: Running) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tusclient import client as tuspy
 
-from tests.evidence import UPLOADS, complete, entry, photo, told
+from tests.evidence import UPLOADS, complete, entry, photo, stands
 from tests.field import Phone
 from tests.interop.conftest import HERE, NODE, Node
 from tests.processes import wait_for
@@ -45,7 +45,7 @@ def metadata(named: dict[str, Any]) -> dict[str, str]:
 
 
 def verified(phone: Phone, named: dict[str, Any]) -> None:
-    wait_for(lambda: phone.pull() is not None and told(phone, named)["state"] == "verified")
+    wait_for(lambda: stands(phone, named, "verified"))
 
 
 class Flaky:
@@ -118,7 +118,7 @@ def test_tuspy_goes_on_after_the_server_was_restarted(
 def test_tuspy_sends_an_empty_file_and_is_told_so(served: Running, phone: Phone, named: dict[str, Any]) -> None:
     tus = tuspy.TusClient(served.url + UPLOADS, headers={"Authorization": bearer(phone)})
     tus.uploader(file_stream=io.BytesIO(b""), metadata=metadata(named)).upload()
-    wait_for(lambda: phone.pull() is not None and told(phone, named)["state"] == "empty")
+    wait_for(lambda: stands(phone, named, "empty"))
     tus.uploader(file_stream=io.BytesIO(named["data"]), metadata=metadata(named)).upload()
     verified(phone, named)
 
