@@ -94,9 +94,8 @@ def _thumbnail(image: Image.Image) -> bytes | None:
 
 
 def _small(image: Image.Image) -> bytes:
-    small = ImageOps.exif_transpose(image)
-    small.thumbnail((EDGE, EDGE))
-    small = small.convert("RGBA")
+    image.thumbnail((EDGE, EDGE))  # before it is turned: a large picture is not held twice for that
+    small = ImageOps.exif_transpose(image).convert("RGBA")
     bare = Image.new("RGB", small.size, "white")
     bare.paste(small, mask=small)
     out = io.BytesIO()
