@@ -11,8 +11,10 @@ import random
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 
 import orjson
@@ -32,6 +34,9 @@ from fieldsvc.people.actors import token_hash
 from fieldsvc.people.models import Device
 
 blp = Blueprint("stream", __name__, url_prefix="/sync/v1", description="Hints that there is something to pull")
+
+OF_ONE = 8
+"""Open streams of a device in a process: one for each collection of a library, and some whose line was cut unseen."""
 
 _EXTENSION = "fieldsvc.streams"
 _TOKEN = "token:"  # noqa: S105 - what keys of the watch begin with that are no scopes
@@ -54,8 +59,23 @@ class Streams:
 
     def __init__(self, app: Flask, rhythm: Rhythm, most: int) -> None:
         self.rhythm = rhythm
-        self.places = threading.BoundedSemaphore(most)
+        self._most = most
+        self._open: Counter[str] = Counter()
+        self._counting = threading.Lock()
         self.watch = Watch(lambda keys: _look(app, keys), rhythm.look_s)
+
+    def enter(self, device_id: str) -> bool:
+        """Take a place, if there is one for this device; :meth:`leave` gives it back."""
+        with self._counting:
+            if self._open.total() >= self._most or self._open[device_id] >= OF_ONE:
+                return False
+            self._open[device_id] += 1
+            return True
+
+    def leave(self, device_id: str) -> None:
+        with self._counting:
+            self._open[device_id] -= 1
+            self._open += Counter()  # forgets whoever has none
 
     def hints(self, scopes: Sequence[str], token: str, crew_id: str, render: Render) -> Iterator[bytes]:
         """Events as they come. Ends when the device may no longer read these scopes."""
@@ -107,15 +127,15 @@ def respond(render: Render) -> Response:
     """An open stream for the calling device: ``render`` makes its events, one for how things stand now, then one
     whenever one of the device's scopes moves.
 
-    :raises FieldsvcError: ``unavailable`` when the process has no place left for one.
+    :raises FieldsvcError: ``unavailable`` when the process has no place left, or the device too many streams.
     """
     streams: Streams = current_app.extensions[_EXTENSION]
-    if not streams.places.acquire(blocking=False):
+    if not streams.enter(g.actor.device_id):
         wait = random.randint(10, 30)
         raise FieldsvcError("unavailable", "too many streams are open here: pull instead", retry_after=wait)
     token = _TOKEN + token_hash(request.headers["Authorization"].partition(" ")[2].strip())
     response = Response(streams.hints(scopes(), token, g.actor.crew_id, render), mimetype="text/event-stream")
-    response.call_on_close(streams.places.release)
+    response.call_on_close(partial(streams.leave, g.actor.device_id))
     response.headers["X-Accel-Buffering"] = "no"  # nginx would else keep hints until it has many
     return response
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -139,6 +139,18 @@ def test_one_more_than_there_are_places_is_told_to_come_later(field: Field) -> N
         assert done(phone.client.get("/sync/v1/pull"))["has_more"] is False, "a pull still works"
     with listening(phone), listening(phone) as heard:
         assert heard.hint()
+
+
+def test_one_device_cannot_take_every_place(field: Field) -> None:
+    phone, other = field.phone(), field.phone()
+    with ExitStack() as opened:
+        for _ in range(stream.OF_ONE):
+            opened.enter_context(listening(phone))
+        assert problem(phone.client.get("/sync/v1/stream")) == (503, "unavailable")
+        with listening(other) as heard:
+            assert heard.hint()
+    with listening(phone) as heard:
+        assert heard.hint(), "a place that was given back is free again"
 
 
 def test_an_open_stream_holds_no_connection_and_the_last_one_ends_the_looking(field: Field) -> None:
