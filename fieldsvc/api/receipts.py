@@ -32,10 +32,10 @@ class Keys(Schema):
 @blp.get("/keys")
 @access.public("whoever has a receipt may check it, without trusting the service's word")
 @blp.response(200, Keys)
-def keys() -> dict[str, Any]:
+def keys() -> tuple[dict[str, Any], dict[str, str]]:
     """Every public key receipts were signed with (RFC 7517)
 
     A key is listed from its first receipt on, and stays when the service's secret is changed.
     """
     with reading():
-        return {"keys": receipts.keys()}
+        return {"keys": receipts.keys()}, {"Cache-Control": "no-cache"}  # a copy would lack the key of the newest

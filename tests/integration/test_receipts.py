@@ -190,6 +190,11 @@ def with_another_secret(settings: Settings) -> Iterator[Flask]:
         db.engine.dispose()
 
 
+def test_no_copy_of_the_keys_is_used_unasked(field: Field) -> None:
+    answer = field.app.test_client().get("/sync/v1/keys")
+    assert answer.headers["Cache-Control"] == "no-cache", "the key of a new secret would be missing from it"
+
+
 def test_a_receipt_outlives_the_secret_it_was_made_with(field: Field, settings: Settings) -> None:
     phone = field.phone()
     job = field.job("repair", phone.crew_id)
