@@ -48,8 +48,9 @@ const commands = {
   service(given) {
     Object.assign(service, given)
   },
-  async edit({ collection, id, fields }) {
-    await edit(await db[collection].findOne(id).exec(true), fields)
+  async edit({ collection, id, fields, at }) {
+    const edited = await edit(await db[collection].findOne(id).exec(true), fields)
+    if (at) await edited.incrementalPatch({ edited_at: at })
   },
   async patch({ collection, id, fields }) {
     await (await db[collection].findOne(id).exec(true)).incrementalPatch(fields)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from fieldsvc.base.clock import format_time
 from fieldsvc.base.db import db, transaction
 from fieldsvc.embedded import Service
 from fieldsvc.feed import publish
@@ -49,8 +50,9 @@ class App:
         self("start", batchSize=batch)
         self("in_sync")
 
-    def edit(self, document: str, collection: str = "jobs", **fields: Any) -> None:
-        self("edit", collection=collection, id=document, fields=fields)
+    def edit(self, document: str, collection: str = "jobs", at: str | None = None, **fields: Any) -> None:
+        """Edit fields; ``at``: when, if not now."""
+        self("edit", collection=collection, id=document, fields=fields, at=at)
 
     def act(self, kind: str, job: str, **payload: Any) -> str:
         return str(self("act", kind=kind, job=job, payload=payload))
@@ -190,7 +192,8 @@ def test_where_edits_overlap_the_policy_chooses_and_a_person_looks(field: Field,
     job = field.job(crew=app.phone.crew_id, title="No supply", access_note="front")
     app.start()
     app("stop")
-    app.edit(job, title="Fuse", access_note="back", notes=["one more meter"])
+    # hours before the office, by a clock that is estimated to within the time a request takes
+    app.edit(job, at=format_time(field.tick()), title="Fuse", access_note="back", notes=["one more meter"])
     by_the_office(field, job, title="No supply at all", access_note="ring at 4")
     app.start()
     end = app.outcome(entity_id=job)
