@@ -26,7 +26,6 @@ READERS = ROLES
 """Every member of staff."""
 DISPATCHERS = ("dispatcher", "supervisor")
 SUPERVISORS = ("supervisor",)
-ADMINS = ("admin",)
 
 
 def staff(*roles: str) -> Callable[[View], View]:

@@ -37,7 +37,6 @@ VERSION = "1.0.0"
 EXTENSIONS = "creation,creation-with-upload,checksum,termination,expiration"
 OCTETS = "application/offset+octet-stream"
 _PIECE = 64 * 1024
-_MOST = 2**53 - 1
 
 _BYTES = {"type": "string", "contentMediaType": OCTETS}
 
