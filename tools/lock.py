@@ -12,6 +12,7 @@ LOCKS = {
     "requirements.lock": "pyproject.toml",
     "requirements-dev.lock": "pyproject.toml --extra dev",
     "bench/requirements-kinto.lock": "bench/requirements-kinto.in",
+    "bench/requirements-ortools.lock": "bench/requirements-ortools.in",
 }
 """Lock file → what it is made from."""
 

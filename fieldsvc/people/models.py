@@ -67,7 +67,12 @@ class ApiToken(Base):
 
 
 class Crew(Base):
-    """A crew with its base, skills and home territories (lists of strings)."""
+    """A crew with its base, skills and home territories (lists of strings).
+
+    ``equipment`` is what its vehicle carries (a bucket truck, a cable tester); ``capacity`` how many units of load (such
+    as meters) it takes along, None: no limit. ``help_out_m`` is how far beyond its home territories it may be sent; None:
+    what the rule pack says.
+    """
 
     __tablename__ = "crew"
 
@@ -79,6 +84,9 @@ class Crew(Base):
     territory_ids: Mapped[list[Any]]
     base_lon: Mapped[float | None]
     base_lat: Mapped[float | None]
+    equipment: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")
+    capacity: Mapped[int | None]
+    help_out_m: Mapped[int | None]
     active: Mapped[bool] = mapped_column(default=True)
     rev: Mapped[int] = mapped_column(default=1)
     members: Mapped[list[CrewMember]] = relationship(cascade="all, delete-orphan", lazy="selectin")
@@ -93,7 +101,7 @@ class CrewMember(Base):
 
 
 class Shift(Base):
-    """When a crew is on duty."""
+    """When a crew is on duty. ``breaks``: ``{"earliest", "latest", "minutes"}`` each, begun between the two times."""
 
     __tablename__ = "shift"
     __table_args__ = (Index("ix_shift_crew_id_starts_at", "crew_id", "starts_at"),)
@@ -102,6 +110,7 @@ class Shift(Base):
     crew_id: Mapped[str] = mapped_column(ForeignKey("crew.id"))
     starts_at: Mapped[datetime]
     ends_at: Mapped[datetime]
+    breaks: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")
 
 
 class Device(Base):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, String, UniqueConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from fieldsvc.base.db import Base
@@ -57,6 +57,11 @@ class Job(Base):
     which revision and by whom it was last changed; ``assignment_rev`` grows with every change of crew. ``attention``
     lists what a dispatcher has to decide: ``{"op_id", "op_kind", "reason", "crew_id", "review_id"}`` each. ``evidence``
     is what has come of the files that applied work requires; None: it requires none.
+
+    For planning: ``required_skills`` and ``required_equipment`` come on top of what the kind needs; ``load`` is how much
+    of a crew's capacity it takes. ``pinned``: no dispatch run takes it from its crew; with ``pinned_start`` nor moves it
+    in time. ``follows_job_id``: may not begin before that job is done. ``assists_job_id``: a second crew for that job,
+    there at the same time. ``customers_affected`` weighs one fault against another.
     """
 
     __tablename__ = "job"
@@ -94,6 +99,15 @@ class Job(Base):
     assignment_rev: Mapped[int] = mapped_column(default=0)
     planned_start: Mapped[datetime | None]
     planned_order: Mapped[int | None]
+    planned_end: Mapped[datetime | None]
+    pinned: Mapped[bool] = mapped_column(default=False, server_default=false())
+    pinned_start: Mapped[datetime | None]
+    required_skills: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")
+    required_equipment: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")
+    load: Mapped[int] = mapped_column(default=0, server_default="0")
+    follows_job_id: Mapped[str | None] = mapped_column(ForeignKey("job.id"), index=True)
+    assists_job_id: Mapped[str | None] = mapped_column(ForeignKey("job.id"), index=True)
+    customers_affected: Mapped[int | None]
     service_minutes: Mapped[int]
     window_start: Mapped[datetime | None]
     window_end: Mapped[datetime | None]
@@ -147,16 +161,27 @@ class CommitmentClock(Base):
 
 
 class DispatchRun(Base):
-    """One request to assign what is waiting. ``state``: queued, running, done or failed."""
+    """One request to plan. ``state``: queued, running, done, failed or cancelled.
+
+    ``mode``: ``fill`` gives what waits to crews and moves nothing else; ``replan`` plans everything anew that is not under
+    way; ``insert`` puts ``job_id`` in and shows what it displaces; ``crew_out`` plans anew what ``without_crew_ids``
+    hold. A ``what_if`` run changes nothing until somebody accepts it. ``before`` and ``after`` are the totals of the plan
+    in force and of this one: jobs, late, metres, overtime_minutes. ``travel`` says where the travel times came from.
+    """
 
     __tablename__ = "dispatch_run"
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     state: Mapped[str] = mapped_column(String(10), default="queued")
+    mode: Mapped[str] = mapped_column(String(10), default="fill", server_default="fill")
+    what_if: Mapped[bool] = mapped_column(default=False, server_default=false())
     territory_ids: Mapped[list[Any] | None]
     scope_territory_ids: Mapped[list[Any] | None]
     kinds: Mapped[list[Any] | None]
+    job_id: Mapped[str | None] = mapped_column(String(36))
+    without_crew_ids: Mapped[list[Any] | None]
     plan_from: Mapped[datetime]
+    plan_until: Mapped[datetime | None]
     requested_by: Mapped[str | None] = mapped_column(String(36))
     requested_by_name: Mapped[str | None] = mapped_column(String(120))
     created_at: Mapped[datetime]
@@ -166,19 +191,72 @@ class DispatchRun(Base):
     assigned: Mapped[int] = mapped_column(default=0)
     attempts: Mapped[int] = mapped_column(default=0)
     failure: Mapped[str | None] = mapped_column(String(300))
+    before: Mapped[dict[str, Any] | None]
+    after: Mapped[dict[str, Any] | None]
+    travel: Mapped[dict[str, Any] | None]
+    accepted_at: Mapped[datetime | None]
+    accepted_by: Mapped[str | None] = mapped_column(String(36))
+    accepted_by_name: Mapped[str | None] = mapped_column(String(120))
+
+
+class DispatchArea(Base):
+    """A part of a run that is planned by itself: some territories and the crews that work there in this run.
+
+    ``stage``: ``area``, or ``border`` for the second pass, in which neighbours help out with what is left. ``state``:
+    queued, running, done, failed or cancelled.
+    """
+
+    __tablename__ = "dispatch_area"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("dispatch_run.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    stage: Mapped[str] = mapped_column(String(10), default="area")
+    state: Mapped[str] = mapped_column(String(10), default="queued")
+    territory_ids: Mapped[list[Any]]
+    crew_ids: Mapped[list[Any]]
+    attempts: Mapped[int] = mapped_column(default=0)
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    considered: Mapped[int] = mapped_column(default=0)
+    assigned: Mapped[int] = mapped_column(default=0)
+    failure: Mapped[str | None] = mapped_column(String(300))
+
+
+class DispatchClaim(Base):
+    """A territory that a run is planning right now: one run per area at a time."""
+
+    __tablename__ = "dispatch_claim"
+
+    territory_id: Mapped[str] = mapped_column(ForeignKey("territory.id"), primary_key=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("dispatch_run.id"), index=True)
+    claimed_at: Mapped[datetime]
 
 
 class DispatchDecision(Base):
-    """What a run decided for one job and why; ``crew_id`` is empty when it found nobody."""
+    """What a run decided for one job and why; ``crew_id`` is empty when it found nobody.
+
+    ``why`` holds the numbers behind ``detail``. ``former_*`` is what the job had when the plan was made, ``seen`` what must
+    not have changed when the decision is accepted. ``taken``: ``accepted``, ``changed_meanwhile``, ``left`` or None (a
+    what-if run that nobody has accepted).
+    """
 
     __tablename__ = "dispatch_decision"
+    __table_args__ = (Index("ix_dispatch_decision_job_id", "job_id"),)
 
     run_id: Mapped[str] = mapped_column(ForeignKey("dispatch_run.id"), primary_key=True)
     place: Mapped[int] = mapped_column(primary_key=True)
+    area: Mapped[int | None]
     job_id: Mapped[str] = mapped_column(ForeignKey("job.id"))
     crew_id: Mapped[str | None] = mapped_column(ForeignKey("crew.id"))
     reason: Mapped[str] = mapped_column(String(40))
     detail: Mapped[str] = mapped_column(String(500))
+    why: Mapped[dict[str, Any] | None]
     planned_start: Mapped[datetime | None]
+    planned_end: Mapped[datetime | None]
     planned_order: Mapped[int | None]
     distance_m: Mapped[float | None]
+    late_minutes: Mapped[float | None]
+    former_crew_id: Mapped[str | None] = mapped_column(String(36))
+    former_start: Mapped[datetime | None]
+    seen: Mapped[list[Any] | None]
+    taken: Mapped[str | None] = mapped_column(String(20))
