@@ -1,6 +1,6 @@
-"""How far and how long between places. A provider answers legs; the default one goes by the geodesic.
+"""How far and how long between places. A provider answers with a matrix; the default one goes by the geodesic.
 
-Distances are metres on the WGS 84 ellipsoid, times are minutes.
+Distances are metres on the WGS 84 ellipsoid, times are whole seconds.
 """
 
 from __future__ import annotations
@@ -8,14 +8,43 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from pyproj import Geod
+
+from fieldsvc.geo.model import TravelReport
 
 _GEOD = Geod(ellps="WGS84")
 
 DEFAULT_SPEED_KMH: Mapping[str, float] = MappingProxyType({"urban": 25.0, "rural": 40.0, "remote": 30.0})
 """Illustrative mean driving speeds by site class; the rule pack's values take their place where it has some."""
+
+NO_WAY: Final = -1
+"""What :attr:`Matrix.seconds` says where no way leads from one place to the other."""
+
+
+class Place(NamedTuple):
+    """A place in degrees; ``site_class`` says how fast one drives there."""
+
+    lon: float
+    lat: float
+    site_class: str = "urban"
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Times and distances between ``n`` places, n × n: the row is where one sets out, the column where one arrives.
+
+    :param seconds: int32; :data:`NO_WAY` where there is none. 0 from a place to itself.
+    :param metres: float64, always finite; 0 where there is no way.
+    :param report: where the numbers came from.
+    """
+
+    seconds: NDArray[np.int32]
+    metres: NDArray[np.float64]
+    report: TravelReport
 
 
 class Leg(NamedTuple):
@@ -26,7 +55,16 @@ class Leg(NamedTuple):
 
 
 class TravelTimes(Protocol):
-    """A provider of travel times: the geodesic one here, a road network where one is configured."""
+    """A provider of travel times: the geodesic one here, a road network or a routing server where one is configured."""
+
+    @property
+    def name(self) -> str:
+        """What a run's report calls it."""
+        ...
+
+    def matrix(self, places: Sequence[Place]) -> Matrix:
+        """Times and distances between all of ``places``, in their order. Never raises for a place it does not know."""
+        ...
 
     def legs(self, lons: Sequence[float], lats: Sequence[float], lon: float, lat: float, site_class: str) -> list[Leg]:
         """The leg from each of the places ``lons``/``lats`` to the one at ``lon``/``lat``, in their order."""
@@ -37,15 +75,29 @@ class TravelTimes(Protocol):
 class Geodesic:
     """Straight-line distance times a detour factor, at a speed that depends on the destination's site class.
 
-    ``Leg.distance_m`` stays the straight line (what a person can check on a map); the factor works on the minutes only.
+    Metres stay the straight line (what a person can check on a map); the factor works on the times only.
     """
 
     speed_kmh: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_SPEED_KMH))
     factor: float = 1.3
+    name: str = "geodesic"
 
     def __post_init__(self) -> None:
         if self.factor < 1 or not self.speed_kmh or min(self.speed_kmh.values()) <= 0:
             raise ValueError("speeds must be above 0 km/h and the detour factor at least 1")
+
+    def matrix(self, places: Sequence[Place]) -> Matrix:
+        """See :class:`TravelTimes`. To and from a place that is none on earth (NaN, latitude 91) there is no way."""
+        metres = _metres(np.array([place[:2] for place in places], dtype=np.float64).reshape(-1, 2))
+        unknown = np.isnan(metres)
+        np.fill_diagonal(unknown, False)
+        metres = np.nan_to_num(metres, copy=False)
+        slowest = min(self.speed_kmh.values())
+        kmh = np.array([self.speed_kmh.get(place.site_class, slowest) for place in places], dtype=np.float64)
+        seconds = np.rint(metres * (self.factor * 3.6 / kmh)).astype(np.int32)
+        seconds[unknown] = NO_WAY
+        holes = int(np.count_nonzero(unknown))
+        return Matrix(seconds, metres, TravelReport(self.name, pairs=pair_count(len(places)), holes=holes))
 
     def legs(self, lons: Sequence[float], lats: Sequence[float], lon: float, lat: float, site_class: str) -> list[Leg]:
         speed = self.speed_kmh.get(site_class) or min(self.speed_kmh.values())
@@ -54,6 +106,29 @@ class Geodesic:
             return []
         _, _, metres = _GEOD.inv(list(lons), list(lats), [lon] * len(lons), [lat] * len(lats))
         return [Leg(m, m * per_metre) for m in metres]
+
+
+def _metres(lonlat: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Straight lines between all pairs; NaN to and from what is no place.
+
+    Jobs share addresses and crews share bases, so each distinct pair is measured once, and one way only.
+    """
+    distinct, place_of = np.unique(lonlat, axis=0, return_inverse=True)
+    here, there = np.triu_indices(len(distinct), 1)
+    between = np.zeros((len(distinct), len(distinct)))
+    if here.size:
+        (lon1, lat1), (lon2, lat2) = distinct[here].T, distinct[there].T
+        between[here, there] = _GEOD.inv(lon1, lat1, lon2, lat2, return_back_azimuth=False)[2]
+    between += between.T
+    nowhere = ~np.isfinite(distinct).all(axis=1) | (np.abs(distinct[:, 1]) > 90.0)
+    between[nowhere, :] = between[:, nowhere] = np.nan
+    result: NDArray[np.float64] = between[np.ix_(place_of, place_of)]
+    return result
+
+
+def pair_count(places: int) -> int:
+    """How many ways there are between so many places, each direction counted."""
+    return places * (places - 1)
 
 
 def distance_m(lon1: float, lat1: float, lon2: float, lat2: float) -> float:
