@@ -204,6 +204,26 @@ class RuleBook:
         lowest = {entry.keys["level"]: version_numbers(entry.value) or () for entry in (*everywhere, *here)}
         return next((level for level in ("hard_eol", "soft_eol") if numbers < lowest.get(level, ())), "ok")
 
+    def windows(self, kind: str, customer_class: str, importance: str, on: date) -> RuleAnswer | None:
+        """At what hours a kind of work may be done at such a customer's; None: at any time.
+
+        ``value`` is a list of ``{from, to, days}``: local times such as ``"22:00"``, and the weekdays (``mon`` to
+        ``sun``) on which a span begins; without ``days`` on every day. Of the entries that apply, the one that names
+        most decides: the kind before the class before the importance grade.
+        """
+        asked = {"kind": kind, "customer_class": customer_class, "importance": importance}
+        found = [
+            entry
+            for entry in self._in_force("windows", on)
+            if all(entry.keys[name] in ("*", wanted) for name, wanted in asked.items())
+        ]
+        named = [tuple(entry.keys[name] != "*" for name in asked) for entry in found]
+        return found[named.index(max(named))].answer() if found else None
+
+    def planned_work(self, name: str, on: date) -> RuleAnswer:
+        """What planned work is planned with, by name: hours (``…_shift``: ``"08:00-18:00"``), else a whole number."""
+        return self._one("planned_work", on, name=name)
+
     def checklist(self, kind: str, on: date) -> RuleAnswer:
         """The checklist of a job kind in force on that date; ``value`` is
         ``{name, version, kind, title, title_zh, stages: [{code, title, title_zh, items: [{code, title, title_zh,

@@ -7,6 +7,7 @@ one pack.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ GRADES = {
     "customer": frozenset({"emergency", "major", "general"}),
 }
 POINTS = frozenset("HWSR")
+WEEKDAYS = frozenset({"mon", "tue", "wed", "thu", "fri", "sat", "sun"})
+_CLOCK = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d", re.ASCII)
 
 
 _further: list[Path] = []
@@ -247,6 +250,29 @@ def _stage(stage: Any, codes: set[str]) -> str | None:
     return None
 
 
+def _windows(keys: dict[str, str], value: Any) -> str | None:
+    if not isinstance(value, list) or not value:
+        return "value must list at least one span of hours"
+    for hours in value:
+        if not isinstance(hours, dict) or not {"from", "to"} <= set(hours) <= {"from", "to", "days"}:
+            return "hours must be {from, to}, and days where they are not every day's"
+        if not all(isinstance(hours[side], str) and _CLOCK.fullmatch(hours[side]) for side in ("from", "to")):
+            return 'from and to must be times of the day such as "22:00"'
+        days = hours.get("days", ["mon"])
+        if not isinstance(days, list) or not days or not set(days) <= WEEKDAYS:
+            return f"days must be a list of {', '.join(sorted(WEEKDAYS))}"
+    return _among("importance", keys["importance"], IMPORTANCE, any_too=True)
+
+
+def _planned_work(keys: dict[str, str], value: Any) -> str | None:
+    if keys["name"].endswith("_shift"):
+        begin, _, end = value.partition("-") if isinstance(value, str) else ("", "", "")
+        if _CLOCK.fullmatch(begin) and _CLOCK.fullmatch(end) and begin != end:
+            return None
+        return f'value must be hours such as "08:00-18:00", not {value!r}'
+    return _whole(value, 0, 3650)
+
+
 def _not_decimal(text: str) -> bool:
     try:
         number = Decimal(text)
@@ -274,4 +300,6 @@ SHAPES: dict[str, Shape] = {
     "holds": Shape(("op_kind",), _hold),
     "apps": Shape(("of", "platform", "level"), _app),
     "checklists": Shape(("kind",), _checklist),
+    "windows": Shape(("kind", "customer_class", "importance"), _windows),
+    "planned_work": Shape(("name",), _planned_work),
 }
