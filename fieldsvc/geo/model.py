@@ -1,4 +1,4 @@
-"""What a dispatch plan is made of: jobs, crews, goals, and the plan that comes out. Plain values, no solver, no database.
+"""What a dispatch plan is made of: jobs, crews, goals, and the plan that comes out. Plain values, no solver.
 
 Times are aware UTC datetimes, distances metres, durations minutes unless a name says otherwise.
 """
@@ -70,11 +70,11 @@ class PlanJob:
 class PlanCrew:
     """A crew and one shift of it.
 
-    :param lon: where it sets out: its last known position, the place of its work under way, else its base. None: it cannot
-        be planned.
+    :param lon: where it sets out: its last known position, the place of its work under way, else its base. None: it
+        cannot be planned.
     :param end_lon: where it has to be at the end of the shift (its base); None: wherever it is by then.
-    :param home: the territories it serves; ``reach``: further ones it may help out in, each with how far beyond home, in
-        metres.
+    :param home: the territories it serves; ``reach``: further ones it may help out in, each with how far beyond home,
+        in metres.
     :param free_at: when it is done with what is under way; None: from the beginning of the shift.
     :param capacity: units of load; None: no limit.
     :param load: how many jobs it holds that are not part of this plan; the order numbers go on from there.
@@ -99,8 +99,8 @@ class PlanCrew:
 
 @dataclass(frozen=True)
 class Tier:
-    """How a rank of jobs is treated: ``weight`` 1 to 100 decides who is left out when not all fit; ``soonest``: it gets the
-    crew that can be there first, and its begin is not put off for anything below."""
+    """How a rank of jobs is treated: ``weight`` 1 to 100 decides who is left out when not all fit; ``soonest``: it gets
+    the crew that can be there first, and its begin is not put off for anything below."""
 
     rank: int
     weight: int
@@ -122,8 +122,8 @@ DEFAULT_TIERS: Mapping[str, Tier] = MappingProxyType(
 class Goals:
     """What is weighed against what; the rule pack ``dispatch`` says it, with its sources.
 
-    :param lateness_steps_min: a promise that cannot be kept is given up in these steps, so that it is missed by as little
-        as possible; after the last one any time of the shift will do.
+    :param lateness_steps_min: a promise that cannot be kept is given up in these steps, so that it is missed by as
+        little as possible; after the last one any time of the shift will do.
     :param overtime_min: how far beyond its shift a crew may work.
     :param return_to_base: the way home counts, and fits in before the end of the shift.
     :param crew_cost_min: what it costs to send out one more crew, in minutes of driving.
@@ -142,8 +142,8 @@ class Goals:
 
 @dataclass(frozen=True)
 class Stop:
-    """One job of a route. ``arrive_at`` may be before ``begin_at``: the crew waits. ``distance_m`` and ``travel_min``: from
-    the stop before (or from where the crew sets out). ``why``: rule and numbers that decided."""
+    """One job of a route. ``arrive_at`` may be before ``begin_at``: the crew waits. ``distance_m`` and ``travel_min``:
+    from the stop before (or from where the crew sets out). ``why``: rule and numbers that decided."""
 
     job_id: str
     crew_id: str
