@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 _LIMIT = re.compile(r"[1-9]\d{0,5} ?(per|/) ?([1-9]\d{0,4} ?)?(second|minute|hour|day)s?", re.ASCII)
 
@@ -26,6 +28,8 @@ class Settings:
     """What one process runs with. Durations are seconds, sizes are bytes.
 
     ``trusted_proxies`` is how many reverse proxies stand in front: that many entries of ``X-Forwarded-*`` are believed.
+    ``zone`` is the local time that rules mean by "at night" (IANA name). ``travel`` says where travel times come from:
+    ``geodesic``, ``roads:<folder>``, ``osrm:<url>`` or ``valhalla:<url>``.
     """
 
     database_url: str = field(default="sqlite:///var/fieldsvc.db", repr=False)
@@ -38,6 +42,8 @@ class Settings:
     log_json: bool = False
     trusted_proxies: int = 0
     queue_prefix: str = "fieldsvc"
+    zone: str = "UTC"
+    travel: str = field(default="geodesic", repr=False)
 
     push_ops: int = 200
     push_bytes: int = 1024 * 1024
@@ -68,6 +74,11 @@ class Settings:
         """Where the content store lies: ``evidence_url``, or a folder of the data directory."""
         return self.evidence_url or f"file://{self.data_dir.resolve()}/evidence"
 
+    @property
+    def local_zone(self) -> ZoneInfo:
+        """The time zone that rules speak of when they mean hours of the day."""
+        return ZoneInfo(self.zone)
+
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
         """Read ``DATABASE_URL``, ``REDIS_URL`` and the ``FIELDSVC_*`` variables.
@@ -86,7 +97,7 @@ class Settings:
                 values["database_url"] = f"sqlite:///{Path(env['FIELDSVC_DATA_DIR']).resolve()}/fieldsvc.db"
         if env.get("FIELDSVC_RULES_DIR"):
             values["rules_dir"] = Path(env["FIELDSVC_RULES_DIR"])
-        for name in ("secret_key", "log_level", "queue_prefix", "evidence_url", *_LIMITS):
+        for name in ("secret_key", "log_level", "queue_prefix", "evidence_url", "zone", "travel", *_LIMITS):
             if raw := env.get(f"FIELDSVC_{name.upper()}"):
                 values[name] = _CHECKS[name](name, raw) if name in _CHECKS else raw
         if "FIELDSVC_LOG_JSON" in env:
@@ -130,7 +141,31 @@ def _evidence_url(name: str, url: str) -> str:
     return url
 
 
-_CHECKS = {"evidence_url": _evidence_url, **dict.fromkeys(_LIMITS, _limit)}
+def _zone(name: str, zone: str) -> str:
+    try:
+        ZoneInfo(zone)
+    except (KeyError, ValueError, OSError):  # a folder of the zone database is an OSError
+        raise BadSetting(f"FIELDSVC_ZONE must be an IANA time zone such as Asia/Shanghai, not {zone!r}") from None
+    return zone
+
+
+def _travel(name: str, travel: str) -> str:
+    kind, _, rest = travel.partition(":")
+    if travel == "geodesic" or (kind == "roads" and rest):
+        return travel
+    if kind not in ("osrm", "valhalla"):
+        raise BadSetting("FIELDSVC_TRAVEL must be geodesic, roads:<folder>, osrm:<url> or valhalla:<url>")
+    try:
+        url = urlsplit(rest)
+        fits = url.scheme in ("http", "https") and url.hostname and url.port != 0 and not (url.query or url.fragment)
+    except ValueError:  # the port is no number; the message would repeat it, and the password with it
+        fits = False
+    if not fits:
+        raise BadSetting(f"FIELDSVC_TRAVEL: {kind} needs an address like {kind}:http://router.example.org:5000")
+    return travel
+
+
+_CHECKS = {"evidence_url": _evidence_url, "zone": _zone, "travel": _travel, **dict.fromkeys(_LIMITS, _limit)}
 
 
 def _database_url(url: str) -> str:

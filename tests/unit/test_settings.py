@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def test_a_child_without_redis_does_not_inherit_one(monkeypatch: pytest.MonkeyPa
 def test_every_setting_can_be_set(tmp_path: Path) -> None:
     other: dict[str, Any] = {"database_url": "sqlite:///other.db", "redis_url": "redis://r"}
     other |= {"data_dir": tmp_path, "rules_dir": tmp_path, "evidence_url": "s3://bucket/prefix"}
+    other |= {"zone": "Asia/Shanghai", "travel": "osrm:https://u:p@router.example.org/cars"}
     for setting in fields(Settings):
         value = other.get(setting.name)
         if value is None:
@@ -67,6 +69,16 @@ def test_every_way_to_write_a_postgresql_address_is_taken(url: str) -> None:
         ("FIELDSVC_DEVICE_RATE", "0 per minute"),
         ("FIELDSVC_WORK_RATE", "a lot"),
         ("FIELDSVC_SWEEP_INTERVAL", "²"),
+        ("FIELDSVC_ZONE", "Mars/Olympus"),
+        ("FIELDSVC_ZONE", "America"),
+        ("FIELDSVC_ZONE", "../../etc/passwd"),
+        ("FIELDSVC_TRAVEL", "balloon"),
+        ("FIELDSVC_TRAVEL", "roads:"),
+        ("FIELDSVC_TRAVEL", "osrm:"),
+        ("FIELDSVC_TRAVEL", "osrm:router:5000"),
+        ("FIELDSVC_TRAVEL", "osrm:ftp://router"),
+        ("FIELDSVC_TRAVEL", "osrm:http://router?key=1"),
+        ("FIELDSVC_TRAVEL", "valhalla:http://"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused_by_its_name(name: str, value: str) -> None:
@@ -89,6 +101,9 @@ def test_the_secret_key_is_not_shown() -> None:
         ("REDIS_URL", "redis://:hunter2@h:port/0"),
         ("REDIS_URL", "redis://:hunter2@[::1/0"),
         ("FIELDSVC_LOGIN_LIMIT", "often"),
+        ("FIELDSVC_TRAVEL", "osrm:http://u:hunter2@h:port"),
+        ("FIELDSVC_TRAVEL", "valhalla:http://u:hunter2@[::1"),
+        ("FIELDSVC_TRAVEL", "osrm:https://h/?key=hunter2"),
     ],
 )
 def test_an_address_or_limit_that_cannot_be_read_is_refused_without_its_secret(name: str, value: str) -> None:
@@ -96,6 +111,20 @@ def test_an_address_or_limit_that_cannot_be_read_is_refused_without_its_secret(n
         Settings.from_env({name: value})
     assert "hunter2" not in str(refused.value)
     assert refused.value.__context__ is None or refused.value.__suppress_context__, "a traceback would show it"
+
+
+@pytest.mark.parametrize(
+    "travel",
+    ["geodesic", "roads:/srv/roads", "osrm:http://127.0.0.1:5000", "valhalla:https://u:p@maps.example.org/car/"],
+)
+def test_every_source_of_travel_times_is_taken(travel: str) -> None:
+    assert Settings.from_env({"FIELDSVC_TRAVEL": travel}).travel == travel
+    assert "u:p" not in repr(Settings(travel=travel))
+
+
+def test_the_local_zone_knows_its_clock() -> None:
+    zone = Settings.from_env({"FIELDSVC_ZONE": "America/New_York"}).local_zone
+    assert datetime(2026, 7, 1, 12, tzinfo=zone).utcoffset() == timedelta(hours=-4)
 
 
 def test_a_password_with_a_hash_or_a_slash_is_taken_as_it_is() -> None:
