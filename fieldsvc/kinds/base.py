@@ -275,6 +275,9 @@ class Kind:
     :param service_minutes: planning default for the time on site.
     :param result_type: Struct describing ``job.result`` once the job is completed, for the API's documentation.
     :param reconcile: ``(operation, situation) -> Decision``; pure, never raises on what a device sent.
+    :param bulk: whether it is planned in bulk, by campaigns.
+    :param interrupts_supply: whether the customer is without supply while it is done.
+    :param periodic: whether it falls due by the customer's inspection cycle.
     """
 
     name: str
@@ -285,3 +288,6 @@ class Kind:
     skill: str
     result_type: type[msgspec.Struct]
     reconcile: Callable[[Operation, Situation], Decision]
+    bulk: bool = False
+    interrupts_supply: bool = False
+    periodic: bool = False

@@ -323,4 +323,6 @@ KIND = Kind(
     skill="metering",
     result_type=MeterChangeResult,
     reconcile=reconcile,
+    bulk=True,
+    interrupts_supply=True,
 )

@@ -269,4 +269,6 @@ KIND = Kind(
     skill="inspection",
     result_type=InspectionResult,
     reconcile=reconcile,
+    bulk=True,
+    periodic=True,
 )

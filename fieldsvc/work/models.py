@@ -12,15 +12,74 @@ from fieldsvc.base.db import Base
 
 
 class Incident(Base):
-    """The underlying fault. Tickets point to it; none is deleted when they merge."""
+    """The underlying fault. Tickets point to it; none is deleted when they merge.
+
+    ``state``: open, merged (into ``merged_into_id``; its tickets point there) or closed. ``kind`` is the kind of job that
+    goes out for it, ``lead_job_id`` the one that does. ``calls`` counts its tickets, ``customers`` those who called, each
+    once. ``opened_at`` and ``last_call_at`` are when the first and the last of them called. ``joinable``: a rule may put
+    it together with others; what a dispatcher has parted no longer is. ``told_at``: when all who called were noted as told
+    that it is over.
+    """
 
     __tablename__ = "incident"
+    __table_args__ = (
+        Index("ix_incident_state_territory_id_last_call_at", "state", "territory_id", "last_call_at"),
+        Index("ix_incident_opened_at_id", "opened_at", "id"),
+    )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     state: Mapped[str] = mapped_column(String(12), default="open")
     territory_id: Mapped[str | None] = mapped_column(ForeignKey("territory.id"))
+    kind: Mapped[str | None] = mapped_column(String(30))
+    transformer_area: Mapped[str | None] = mapped_column(String(80))
+    feeder: Mapped[str | None] = mapped_column(String(80))
+    lon: Mapped[float | None]
+    lat: Mapped[float | None]
+    hazards: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")
+    calls: Mapped[int] = mapped_column(default=1, server_default="1")
+    customers: Mapped[int] = mapped_column(default=1, server_default="1")
+    joinable: Mapped[bool] = mapped_column(default=False, server_default=false())
+    lead_job_id: Mapped[str | None] = mapped_column(String(36), index=True)
+    merged_into_id: Mapped[str | None] = mapped_column(ForeignKey("incident.id"), index=True)
     opened_at: Mapped[datetime]
+    last_call_at: Mapped[datetime | None]
+    told_at: Mapped[datetime | None]
     closed_at: Mapped[datetime | None]
+
+
+class IncidentMerge(Base):
+    """Incidents taken for one fault. ``state``: proposed, merged, declined, undone or overtaken (the incidents merged
+    otherwise or ended before anybody decided).
+
+    ``reason`` is same_transformer_area, same_feeder, near_in_space_and_time or by_hand, ``words`` says it with its
+    numbers, ``rule`` cites the rule. ``before`` is what undoing brings back.
+    """
+
+    __tablename__ = "incident_merge"
+    __table_args__ = (
+        Index("ix_incident_merge_state_territory_id", "state", "territory_id"),
+        Index("ix_incident_merge_created_at_id", "created_at", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    state: Mapped[str] = mapped_column(String(12))
+    into_id: Mapped[str] = mapped_column(ForeignKey("incident.id"), index=True)
+    from_ids: Mapped[list[Any]]
+    territory_id: Mapped[str | None] = mapped_column(ForeignKey("territory.id"))
+    reason: Mapped[str] = mapped_column(String(30))
+    words: Mapped[str] = mapped_column(String(300))
+    rule: Mapped[str | None] = mapped_column(String(300))
+    automatic: Mapped[bool]
+    created_at: Mapped[datetime]
+    created_by: Mapped[str | None] = mapped_column(String(36))
+    created_by_name: Mapped[str | None] = mapped_column(String(120))
+    decided_at: Mapped[datetime | None]
+    decided_by: Mapped[str | None] = mapped_column(String(36))
+    decided_by_name: Mapped[str | None] = mapped_column(String(120))
+    undone_at: Mapped[datetime | None]
+    undone_by: Mapped[str | None] = mapped_column(String(36))
+    undone_by_name: Mapped[str | None] = mapped_column(String(120))
+    before: Mapped[dict[str, Any] | None]
 
 
 class Ticket(Base):
@@ -260,3 +319,85 @@ class DispatchDecision(Base):
     former_start: Mapped[datetime | None]
     seen: Mapped[list[Any] | None]
     taken: Mapped[str | None] = mapped_column(String(20))
+
+
+class PlannedOutage(Base):
+    """When a transformer area is to be without supply. ``state``: planned or cancelled."""
+
+    __tablename__ = "planned_outage"
+    __table_args__ = (Index("ix_planned_outage_transformer_area_starts_at", "transformer_area", "starts_at"),)
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    transformer_area: Mapped[str] = mapped_column(String(80))
+    starts_at: Mapped[datetime] = mapped_column(index=True)
+    ends_at: Mapped[datetime]
+    reason: Mapped[str] = mapped_column(String(300), default="")
+    state: Mapped[str] = mapped_column(String(10), default="planned")
+    rev: Mapped[int] = mapped_column(default=1)
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+class Campaign(Base):
+    """Bulk work over some weeks. Days are local dates in ``zone``, ISO 8601.
+
+    ``state``: planning, draft (a schedule to be looked at), releasing (jobs are being made), released, cancelling,
+    cancelled or failed. ``asked`` is what was wanted: which usage points, which crews, days off. ``territory_ids`` are
+    those of its usage points; who sees them all sees the campaign. ``touched_at``: when a worker last did part of it.
+    """
+
+    __tablename__ = "campaign"
+    __table_args__ = (Index("ix_campaign_created_at_id", "created_at", "id"),)
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    name: Mapped[str] = mapped_column(String(120))
+    kind: Mapped[str] = mapped_column(String(30))
+    state: Mapped[str] = mapped_column(String(10), default="planning", index=True)
+    from_day: Mapped[str] = mapped_column(String(10))
+    until_day: Mapped[str] = mapped_column(String(10))
+    zone: Mapped[str] = mapped_column(String(60))
+    asked: Mapped[dict[str, Any]]
+    territory_ids: Mapped[list[Any]]
+    items: Mapped[int] = mapped_column(default=0)
+    done_items: Mapped[int] = mapped_column(default=0)
+    attempts: Mapped[int] = mapped_column(default=0)
+    failure: Mapped[str | None] = mapped_column(String(300))
+    requested_by: Mapped[str | None] = mapped_column(String(36), index=True)
+    requested_by_name: Mapped[str | None] = mapped_column(String(120))
+    created_at: Mapped[datetime]
+    touched_at: Mapped[datetime]
+
+
+class CampaignItem(Base):
+    """One usage point of a campaign: its day, when work may begin, and why then; or, without a day, why not.
+
+    ``day`` is the local day its shift begins on. ``job_id`` is the job made of it.
+    """
+
+    __tablename__ = "campaign_item"
+    __table_args__ = (
+        Index("ix_campaign_item_usage_point_id", "usage_point_id"),
+        Index("ix_campaign_item_job_id", "job_id"),
+    )
+
+    campaign_id: Mapped[str] = mapped_column(ForeignKey("campaign.id"), primary_key=True)
+    place: Mapped[int] = mapped_column(primary_key=True)
+    usage_point_id: Mapped[str] = mapped_column(ForeignKey("usage_point.id"))
+    transformer_area: Mapped[str | None] = mapped_column(String(80))
+    day: Mapped[str | None] = mapped_column(String(10))
+    night: Mapped[bool] = mapped_column(default=False)
+    window_start: Mapped[datetime | None]
+    window_end: Mapped[datetime | None]
+    outage_id: Mapped[str | None] = mapped_column(ForeignKey("planned_outage.id"), index=True)
+    reason: Mapped[str] = mapped_column(String(30))
+    detail: Mapped[str] = mapped_column(String(300))
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("job.id"))
+
+
+class Routine(Base):
+    """When something that is done once in a while was last done."""
+
+    __tablename__ = "routine"
+
+    name: Mapped[str] = mapped_column(String(40), primary_key=True)
+    done_at: Mapped[datetime]
