@@ -12,8 +12,21 @@ from sqlalchemy import select
 
 from fieldsvc.api import access, etag, idempotency, paging
 from fieldsvc.api.frame import Blueprint
-from fieldsvc.api.schemas import Flag, Ident, Int, Lat, ListOf, Lon, Member, Schema, Text, UtcTime, page_of
-from fieldsvc.base.clock import utc_now
+from fieldsvc.api.schemas import (
+    SKILL_PATTERN,
+    Flag,
+    Ident,
+    Int,
+    Lat,
+    ListOf,
+    Lon,
+    Member,
+    Schema,
+    Text,
+    UtcTime,
+    page_of,
+)
+from fieldsvc.base.clock import parse_time, utc_now
 from fieldsvc.base.db import reading, transaction
 from fieldsvc.people import crews, devices
 from fieldsvc.people.models import Crew, Shift
@@ -21,13 +34,21 @@ from fieldsvc.people.models import Crew, Shift
 blp = Blueprint("crews", __name__, url_prefix="/v1/crews", description="Crews, their shifts and enrolment codes")
 
 CODE_PATTERN = "^[0-9A-Za-z][0-9A-Za-z_.-]{0,39}$"
-SKILL_PATTERN = "^[a-z][a-z0-9_]{0,39}$"
+
+
+class Break(Schema):
+    """A break, begun between two times."""
+
+    earliest = UtcTime(required=True)
+    latest = UtcTime(required=True)
+    minutes = Int(1, 480, required=True)
 
 
 class ShiftAnswer(Schema):
     id = Ident(required=True)
     starts_at = UtcTime(required=True)
     ends_at = UtcTime(required=True)
+    breaks = ListOf(Member(Break), required=True)
 
 
 class CrewMemberAnswer(Schema):
@@ -44,6 +65,9 @@ class CrewAnswer(Schema):
     territory_ids = ListOf(Ident(), max=1000, required=True)
     base_lon = Lon(required=True, allow_none=True)
     base_lat = Lat(required=True, allow_none=True)
+    equipment = ListOf(Text(40), required=True)
+    capacity = Int(required=True, allow_none=True)
+    help_out_m = Int(required=True, allow_none=True)
     members = ListOf(Member(CrewMemberAnswer), required=True)
     active = Flag(required=True)
     rev = Int(1, required=True)
@@ -63,6 +87,18 @@ class CrewChange(Schema):
     )
     base_lon = Lon(allow_none=True)
     base_lat = Lat(allow_none=True)
+    equipment = ListOf(
+        Text(40, pattern=SKILL_PATTERN), max=50, metadata={"description": "What its vehicle carries, by name."}
+    )
+    capacity = Int(
+        0, 10_000, allow_none=True, metadata={"description": "Units of load it takes along; null: no limit."}
+    )
+    help_out_m = Int(
+        0,
+        1_000_000,
+        allow_none=True,
+        metadata={"description": "How far beyond its home territories it may be sent, in metres; null: by the rules."},
+    )
     members = ListOf(Text(120), max=50, metadata={"description": "The names of all members."})
     active = Flag()
 
@@ -75,6 +111,7 @@ class CrewNew(CrewChange):
 class ShiftNew(Schema):
     starts_at = UtcTime(required=True)
     ends_at = UtcTime(required=True)
+    breaks = ListOf(Member(Break), max=10)
 
 
 class EnrolmentCodeShown(Schema):
@@ -95,6 +132,9 @@ def crew_answer(crew: Crew) -> dict[str, Any]:
         "territory_ids": crew.territory_ids,
         "base_lon": crew.base_lon,
         "base_lat": crew.base_lat,
+        "equipment": crew.equipment,
+        "capacity": crew.capacity,
+        "help_out_m": crew.help_out_m,
         "members": [{"id": member.id, "name": member.name} for member in crew.members],
         "active": crew.active,
         "rev": crew.rev,
@@ -102,7 +142,11 @@ def crew_answer(crew: Crew) -> dict[str, Any]:
 
 
 def shift_answer(shift: Shift) -> dict[str, Any]:
-    return {"id": shift.id, "starts_at": shift.starts_at, "ends_at": shift.ends_at}
+    breaks = [
+        {"earliest": parse_time(one["earliest"]), "latest": parse_time(one["latest"]), "minutes": one["minutes"]}
+        for one in shift.breaks
+    ]
+    return {"id": shift.id, "starts_at": shift.starts_at, "ends_at": shift.ends_at, "breaks": breaks}
 
 
 @blp.get("")

@@ -11,9 +11,11 @@ from fieldsvc import kinds
 from fieldsvc.api import access, etag, idempotency, paging
 from fieldsvc.api.frame import Blueprint
 from fieldsvc.api.schemas import (
+    SKILL_PATTERN,
     BBox,
     Choice,
     Choices,
+    Flag,
     Ident,
     Int,
     JsonObject,
@@ -79,7 +81,23 @@ class Placed(Schema):
         _pair(data)
 
 
-class JobNew(Placed):
+class Needed(Placed):
+    """What a crew must bring along for a job, and what it waits for."""
+
+    required_skills = ListOf(Text(40, pattern=SKILL_PATTERN), max=20, metadata={"description": "Besides the kind's."})
+    required_equipment = ListOf(Text(40, pattern=SKILL_PATTERN), max=20)
+    load_units = Int(
+        0,
+        10_000,
+        data_key="load",
+        attribute="load",
+        metadata={"description": "Units of the crew's capacity that it takes."},
+    )
+    follows_job_id = Ident(allow_none=True, metadata={"description": "Does not begin before that job is done."})
+    customers_affected = Int(allow_none=True, metadata={"description": "How many are without supply."})
+
+
+class JobNew(Needed):
     kind = KindName(required=True)
     title = Text(200, metadata={"description": "Without one, the kind's."})
     description = Text(4000, min=0)
@@ -99,9 +117,10 @@ class JobNew(Placed):
     contact_phone = Text(40)
     tags = ListOf(Text(60), max=50)
     details = JsonObject(metadata={"description": "Whatever the crew should know; at most 64 KiB."})
+    crews = Int(1, 2, metadata={"description": "2: a second crew is there at the same time, with a job of its own."})
 
 
-class JobEdit(Placed):
+class JobEdit(Needed):
     title = Text(200)
     description = Text(4000, min=0)
     priority = Int(1, 9, metadata={"description": RESERVED_PRIORITY})
@@ -169,12 +188,21 @@ class JobRow(Schema):
     crew_id = Ident(allow_none=True)
     assignment_rev = Int(required=True)
     planned_start = UtcTime(allow_none=True)
+    planned_end = UtcTime(allow_none=True)
     planned_order = Int(allow_none=True)
+    pinned = Flag(required=True, metadata={"description": "No dispatch run takes it from its crew."})
+    pinned_start = UtcTime(allow_none=True, metadata={"description": "Nor moves it in time."})
     service_minutes = Int(required=True)
     window_start = UtcTime(allow_none=True)
     window_end = UtcTime(allow_none=True)
     due_at = UtcTime(allow_none=True)
     reported_at = UtcTime(allow_none=True)
+    required_skills = ListOf(Text(40), required=True)
+    required_equipment = ListOf(Text(40), required=True)
+    load_units = Int(required=True, data_key="load", attribute="load")
+    follows_job_id = Ident(allow_none=True)
+    assists_job_id = Ident(allow_none=True)
+    customers_affected = Int(allow_none=True)
     checklist = Text(60, allow_none=True)
     checklist_version = Int(allow_none=True)
     details = JsonObject(required=True)
@@ -278,7 +306,8 @@ def list_jobs(args: dict[str, Any]) -> Any:
 @blp.errors("already-exists", "conflict", "forbidden")
 def create_job(body: dict[str, Any]) -> Any:
     """Make a job; its point finds the territory, its kind the rest"""
-    job = jobs.create(g.actor.source(utc_now()), jobs.NewJob(**body), g.actor.scope)
+    crews = body.pop("crews", 1)
+    job = jobs.create(g.actor.source(utc_now()), jobs.NewJob(**body), g.actor.scope, crews=crews)
     return _answer(job, 201, Location=f"/v1/jobs/{job.id}")
 
 
@@ -307,6 +336,7 @@ def edit_job(body: dict[str, Any], job_id: str) -> Any:
 class Assign(Schema):
     crew_id = Ident(required=True)
     planned_start = UtcTime()
+    pin = Flag(metadata={"description": "No dispatch run takes it from the crew; nor moves a planned_start given."})
 
 
 class Reason(Schema):
@@ -337,6 +367,18 @@ def unassign_job(body: dict[str, Any], job_id: str) -> Any:
     with transaction():
         source = g.actor.source(utc_now())
         return _answer(jobs.unassign(source, job_id, body["reason"], check=etag.check, scope=g.actor.scope))
+
+
+@blp.post("/<id:job_id>/unpin")
+@access.staff(*access.DISPATCHERS)
+@etag.if_match(required=False)
+@blp.response(200, JobAnswer)
+@blp.errors("state-not-allowed")
+def unpin_job(job_id: str) -> Any:
+    """Let dispatch runs decide about the job again"""
+    with transaction():
+        source = g.actor.source(utc_now())
+        return _answer(jobs.unpin(source, job_id, check=etag.check, scope=g.actor.scope))
 
 
 @blp.post("/<id:job_id>/cancel")

@@ -26,6 +26,8 @@ from fieldsvc.base.clock import format_time, parse_time
 
 MAX_INT = 2**31 - 1
 ID_PATTERN = "^[0-9A-Za-z_.:-]{1,80}$"
+SKILL_PATTERN = "^[a-z][a-z0-9_]{0,39}$"
+"""Names of skills and of equipment."""
 TIME_PATTERN = (
     r"^(19[789]\d|2[01]\d\d)-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])[Tt]([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?"
     r"([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)$"

@@ -11,6 +11,7 @@ from sqlalchemy import select
 from fieldsvc.base.clock import format_time, new_id
 from fieldsvc.base.db import db
 from fieldsvc.base.errors import Conflict, Forbidden, Invalid, NotFound
+from fieldsvc.base.plain import plain
 from fieldsvc.feed import publish
 from fieldsvc.history.record import record
 from fieldsvc.people.actors import Actor
@@ -33,6 +34,9 @@ def create(
     territory_codes: Sequence[str] = (),
     base_lon: float | None = None,
     base_lat: float | None = None,
+    equipment: Sequence[str] = (),
+    capacity: int | None = None,
+    help_out_m: int | None = None,
     members: Sequence[str] = (),
     active: bool = True,
 ) -> Crew:
@@ -56,6 +60,9 @@ def create(
         territory_ids=home,
         base_lon=base_lon,
         base_lat=base_lat,
+        equipment=sorted(set(equipment)),
+        capacity=capacity,
+        help_out_m=help_out_m,
         active=active,
         rev=1,
         members=[CrewMember(id=new_id(), name=member) for member in members],
@@ -76,7 +83,7 @@ def edit(actor: Actor, now: datetime, crew: Crew, changes: Mapping[str, Any]) ->
     :raises Forbidden: a home territory outside of the actor's own would be added or taken away.
     """
     before = _facts(crew)
-    for name in ("name", "name_local", "base_lon", "base_lat", "active"):
+    for name in ("name", "name_local", "base_lon", "base_lat", "capacity", "help_out_m", "active"):
         if name in changes:
             setattr(crew, name, changes[name])
     if ("base_lon" in changes) != ("base_lat" in changes):
@@ -84,8 +91,8 @@ def edit(actor: Actor, now: datetime, crew: Crew, changes: Mapping[str, Any]) ->
             "/base_lat" if "base_lon" in changes else "/base_lon", "base_lon and base_lat come together"
         )
     _check_base(crew.base_lon, crew.base_lat)
-    if "skills" in changes:
-        crew.skills = sorted(set(changes["skills"]))
+    for name in {"skills", "equipment"} & changes.keys():
+        setattr(crew, name, sorted(set(changes[name])))
     if "territory_ids" in changes or "territory_codes" in changes:
         crew.territory_ids = _home(
             actor,
@@ -115,27 +122,48 @@ def edit(actor: Actor, now: datetime, crew: Crew, changes: Mapping[str, Any]) ->
     return crew
 
 
-def add_shift(actor: Actor, now: datetime, crew: Crew, starts_at: datetime, ends_at: datetime) -> Shift:
+def add_shift(
+    actor: Actor,
+    now: datetime,
+    crew: Crew,
+    starts_at: datetime,
+    ends_at: datetime,
+    breaks: Sequence[Mapping[str, Any]] = (),
+) -> Shift:
     """Put a crew (got with ``lock``) on duty.
 
-    :raises Invalid: it ends before it starts, or lasts longer than :data:`LONGEST_SHIFT`.
+    :param breaks: ``{"earliest", "latest", "minutes"}`` each: begun between the two times.
+    :raises Invalid: it ends before it starts, or lasts longer than :data:`LONGEST_SHIFT`; a break that does not end
+        within the shift, whenever it is begun.
     :raises Conflict: it overlaps another shift of the crew.
     """
     if not timedelta(0) < ends_at - starts_at <= LONGEST_SHIFT:
         raise Invalid.field("/ends_at", "must lie after starts_at, by no more than 24 hours")
+    for place, pause in enumerate(breaks):
+        _check_break(f"/breaks/{place}", pause, starts_at, ends_at)
     clash = db.session.scalar(
         select(Shift.id).where(Shift.crew_id == crew.id, Shift.starts_at < ends_at, Shift.ends_at > starts_at).limit(1)
     )
     if clash:
         raise Conflict("the crew has a shift in that time already", code="already-exists", shift_id=clash)
-    shift = Shift(id=new_id(), crew_id=crew.id, starts_at=starts_at, ends_at=ends_at)
+    told = [plain(dict(pause)) for pause in sorted(breaks, key=lambda pause: (pause["earliest"], pause["latest"]))]
+    shift = Shift(id=new_id(), crew_id=crew.id, starts_at=starts_at, ends_at=ends_at, breaks=told)
     db.session.add(shift)
     crew.rev += 1
     db.session.flush()
-    after = {"starts_at": format_time(starts_at), "ends_at": format_time(ends_at)}
+    after = {"starts_at": format_time(starts_at), "ends_at": format_time(ends_at)} | ({"breaks": told} if told else {})
     record(actor.source(now), "shift.added", "shift", shift.id, after=after, crew_id=crew.id)
     show(crew, now)
     return shift
+
+
+def _check_break(at: str, pause: Mapping[str, Any], starts_at: datetime, ends_at: datetime) -> None:
+    if pause["latest"] < pause["earliest"]:
+        raise Invalid.field(f"{at}/latest", "must not be before earliest")
+    if pause["earliest"] < starts_at:
+        raise Invalid.field(f"{at}/earliest", "must not be before the shift starts")
+    if pause["latest"] + timedelta(minutes=pause["minutes"]) > ends_at:
+        raise Invalid.field(f"{at}/latest", "the break must end within the shift")
 
 
 def get(actor: Actor, crew_id: str, *, lock: bool = False) -> Crew:
@@ -260,6 +288,9 @@ def _facts(crew: Crew) -> dict[str, Any]:
         "territory_ids": list(crew.territory_ids),
         "base_lon": crew.base_lon,
         "base_lat": crew.base_lat,
+        "equipment": list(crew.equipment),
+        "capacity": crew.capacity,
+        "help_out_m": crew.help_out_m,
         "members": [member.name for member in crew.members],
         "active": crew.active,
     }

@@ -57,6 +57,8 @@ def apply(source: Source, job: Job, action: str, effects: Sequence[Effect]) -> N
         if status == "completed":
             tally.fields["completed_at"] = source.at
         change.apply(source, job, action, tally.fields, extra=tally.extra)
+        if status == "completed":
+            change.release_assists(source, job)
 
 
 def _sort(effect: Effect, tally: _Tally, job: Job) -> None:

@@ -5,7 +5,7 @@ Callers hold the job's row (:func:`lock`), decide, and say what changes; nothing
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -25,6 +25,8 @@ WAITING = ("waiting_to_be_scheduled", "scheduled", "returned")
 ENDED = ("completed", "closed", "cancelled")
 """States in which nothing is left to do on site."""
 UNDER_WAY = ("on_site", "in_progress")
+NOT_BEGUN = (*WAITING, "dispatched", "accepted", "not_done")
+"""States in which no crew is on the way."""
 
 
 def lock(job_id: str) -> Job:
@@ -85,12 +87,15 @@ def assign(
     crew: Crew,
     *,
     planned_start: datetime | None = None,
+    planned_end: datetime | None = None,
     planned_order: int | None = None,
+    pin: bool = False,
     run_id: str | None = None,
     note: str | None = None,
 ) -> None:
     """Give the job to ``crew``; the crew that had it is told that it left.
 
+    :param pin: no dispatch run takes it from the crew, nor moves it in time where a ``planned_start`` is given.
     :raises Conflict: the job has ended, or a crew is at work on it on site.
     """
     if job.status in ENDED or job.status in UNDER_WAY:
@@ -123,12 +128,39 @@ def assign(
             "status": "dispatched" if previous != crew.id else job.status,
             "assignment_rev": job.assignment_rev + (previous != crew.id),
             "planned_start": planned_start,
+            "planned_end": planned_end,
             "planned_order": planned_order,
+            "pinned": pin,
+            "pinned_start": planned_start if pin else None,
         },
         note=note,
         extra={"crew": crew.code},
     )
     documents.hand_out(job)
+
+
+def replan(
+    source: Source,
+    job: Job,
+    planned_start: datetime,
+    planned_end: datetime,
+    planned_order: int,
+    note: str | None = None,
+) -> None:
+    """The crew keeps the job and does it at another time or in another order."""
+    times = {"planned_start": planned_start, "planned_end": planned_end, "planned_order": planned_order}
+    apply(source, job, "job.replanned", times, note=note)
+
+
+def unpin(source: Source, job: Job) -> None:
+    """Let dispatch runs decide about the job again; nothing happens when they may already.
+
+    :raises Conflict: the job has ended.
+    """
+    if job.status in ENDED:
+        raise Conflict(f"job {job.number} is {job.status}", "state-not-allowed", status_now=job.status)
+    if job.pinned:
+        apply(source, job, "job.unpinned", {"pinned": False, "pinned_start": None})
 
 
 def unassign(source: Source, job: Job, reason: str) -> None:
@@ -167,6 +199,21 @@ def cancel(source: Source, job: Job, note: str) -> None:
         apply(source, job, "job.cancelled", {"status": "cancelled"}, note=note)
     else:
         _release(source, job, "cancelled", "job.cancelled", "cancelled", note=note)
+    for assist in assists(job):
+        cancel(source, assist, f"{job.number} was cancelled")
+
+
+def assists(job: Job) -> Sequence[Job]:
+    """What second crews still have to do for the job, held for a change."""
+    open_ones = select(Job).where(Job.assists_job_id == job.id, Job.status.not_in(ENDED))
+    return db.session.scalars(open_ones.order_by(Job.id).with_for_update()).all()
+
+
+def release_assists(source: Source, job: Job) -> None:
+    """The job is done: no second crew sets out for it any more. One that is on the way finishes what it has begun."""
+    for assist in assists(job):
+        if assist.status in NOT_BEGUN:
+            cancel(source, assist, f"{job.number} was done without it")
 
 
 def _release(
@@ -187,7 +234,10 @@ def _release(
         "status": status,
         "assignment_rev": job.assignment_rev + 1,
         "planned_start": None,
+        "planned_end": None,
         "planned_order": None,
+        "pinned": False,
+        "pinned_start": None,
     }
     apply(source, job, action, {**(fields or {}), **released}, note=note, extra=extra)
     if crew_id is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import insert, select
@@ -21,6 +21,7 @@ from fieldsvc.base.errors import Conflict, Forbidden, Invalid, NotFound
 from fieldsvc.base.plain import plain
 from fieldsvc.geo.territories import Located
 from fieldsvc.history.record import Source, record
+from fieldsvc.kinds.assist import KIND as ASSIST
 from fieldsvc.kinds.base import Kind
 from fieldsvc.people import territories
 from fieldsvc.people.models import Crew, Territory
@@ -37,7 +38,7 @@ Check = Callable[[int], None]
 
 EDITABLE = frozenset(
     "title description priority hazards access_note contact_phone tags service_minutes window_start window_end due_at "
-    "lon lat address usage_point_id".split()
+    "lon lat address usage_point_id required_skills required_equipment load follows_job_id customers_affected".split()
 )
 
 
@@ -67,6 +68,12 @@ class NewJob:
     tags: Sequence[str] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
     incident_id: str | None = None
+    required_skills: Sequence[str] = ()
+    required_equipment: Sequence[str] = ()
+    load: int = 0
+    follows_job_id: str | None = None
+    assists_job_id: str | None = None
+    customers_affected: int | None = None
 
 
 @dataclass(frozen=True)
@@ -90,27 +97,71 @@ class Draft:
 
     def history(self) -> dict[str, Any]:
         """The members of the history entry's ``after``."""
-        return {name: plain(self.row[name]) for name in _TOLD if self.row[name] not in (None, [], "", {})}
+        return {name: plain(self.row[name]) for name in _TOLD if self.row[name] not in (None, [], "", {}, 0)}
 
 
 _TOLD = (
     "number external_key kind status priority title hazards lon lat address site_class territory_id territory_reason "
-    "customer_id usage_point_id service_minutes window_start window_end due_at reported_at checklist checklist_version"
+    "customer_id usage_point_id service_minutes window_start window_end due_at reported_at checklist checklist_version "
+    "required_skills required_equipment load follows_job_id assists_job_id customers_affected"
 ).split()
 
 
-def create(source: Source, new: NewJob, scope: Collection[str] | None = None) -> Job:
+def create(source: Source, new: NewJob, scope: Collection[str] | None = None, *, crews: int = 1) -> Job:
     """Make a job from ``new``; it waits to be scheduled.
 
     :param scope: the territories the caller may write in, ``None`` for all.
+    :param crews: 2: it takes two crews at once; a second job is made for the one that assists.
     :raises Invalid: unknown kind; a window that ends before it begins.
-    :raises Conflict: unknown customer or usage point; ``already-exists``: the external key is taken.
+    :raises Conflict: unknown customer, usage point or job that it follows; ``already-exists``: the external key is
+        taken.
     :raises Forbidden: the place is not in the caller's territories.
     """
     new = with_customer(new, scope)
     place = placed(new, source.recorded_at)
     require_scope(place.territory_id, scope)
-    return store(source, new, place)
+    if new.follows_job_id is not None:
+        _followed(new.follows_job_id, scope)
+    job = store(source, new, place)
+    if crews > 1:
+        store(source, _assist_of(job, new, source.recorded_at), place)
+    return job
+
+
+def _assist_of(lead: Job, new: NewJob, now: datetime) -> NewJob:
+    """What the second crew of ``lead`` is sent for: the same place and time, the same skills."""
+    skill = skill_for(known_kind(lead.kind), now)
+    shared = {name: getattr(lead, name) for name in _SHARED}
+    return NewJob(
+        kind=ASSIST.name,
+        title=f"{ASSIST.title}: {lead.number}",
+        required_skills=sorted({skill, *new.required_skills}),
+        assists_job_id=lead.id,
+        customer_id=lead.customer_id,
+        usage_point_id=lead.usage_point_id,
+        **shared,
+    )
+
+
+_SHARED = "description priority hazards address site_class service_minutes window_start window_end due_at".split()
+"""What the job of a second crew has from the job that it assists, also when that is edited."""
+
+
+def _followed(job_id: str, scope: Collection[str] | None) -> Job:
+    """The job that another one waits for; :raises Conflict: there is none for this caller."""
+    found = db.session.get(Job, job_id)
+    if found is None or (scope is not None and found.territory_id not in scope):
+        raise Conflict("follows_job_id: there is no such job")
+    return found
+
+
+def _check_order(job: Job, follows_job_id: str, scope: Collection[str] | None) -> None:
+    """:raises Conflict: the job would, by whatever detour, wait for itself."""
+    before: Job | None = _followed(follows_job_id, scope)
+    while before is not None:
+        if before.id == job.id:
+            raise Conflict(f"follows_job_id: job {job.number} would wait for itself")
+        before = db.session.get(Job, before.follows_job_id) if before.follows_job_id else None
 
 
 def store(source: Source, new: NewJob, place: Place) -> Job:
@@ -190,6 +241,12 @@ def drafted(new: NewJob, place: Place, number: str, now: datetime) -> Draft:
         "checklist": checklist,
         "checklist_version": version,
         "details": dict(new.details),
+        "required_skills": sorted(set(new.required_skills)),
+        "required_equipment": sorted(set(new.required_equipment)),
+        "load": new.load,
+        "follows_job_id": new.follows_job_id,
+        "assists_job_id": new.assists_job_id,
+        "customers_affected": new.customers_affected,
         "attention": [],
         "rev": 1,
         "field_revs": {},
@@ -347,8 +404,10 @@ def edit(
     check_window(fields.get("window_start", job.window_start), fields.get("window_end", job.window_end))
     if fields.get("usage_point_id") not in (None, job.usage_point_id):
         fields["customer_id"] = _usage_point(fields["usage_point_id"], scope).customer_id
-    if "tags" in fields:
-        fields["tags"] = sorted(set(fields["tags"]))
+    if fields.get("follows_job_id") is not None:
+        _check_order(job, fields["follows_job_id"], scope)
+    for name in _SETS & fields.keys():
+        fields[name] = sorted(set(fields[name]))
     if fields.get("hazards"):
         fields["priority"] = HAZARD_PRIORITY
     if "lon" in fields or "lat" in fields:
@@ -357,9 +416,22 @@ def edit(
     if all(getattr(job, name) == value for name, value in fields.items()):
         return job
     change.apply(source, job, "job.edited", fields)
+    _edit_assists(source, job, fields)
     if "usage_point_id" in fields and job.crew_id is not None:
         documents.hand_out(job)
     return job
+
+
+_SETS = frozenset({"tags", "required_skills", "required_equipment"})
+_PLACE = frozenset({"lon", "lat", "territory_id", "territory_reason", "customer_id", "usage_point_id"})
+
+
+def _edit_assists(source: Source, job: Job, fields: Mapping[str, Any]) -> None:
+    """A second crew goes to the same place at the same time, also after an edit."""
+    shared = {name: value for name, value in fields.items() if name in _PLACE or name in _SHARED}
+    if shared:
+        for assist in change.assists(job):
+            change.apply(source, assist, "job.edited", shared, note=f"as {job.number}")
 
 
 def _moved(job: Job, fields: Mapping[str, Any], now: datetime) -> dict[str, Any]:
@@ -376,10 +448,11 @@ def assign(
     crew_id: str,
     *,
     planned_start: datetime | None = None,
+    pin: bool = False,
     check: Check | None = None,
     scope: Collection[str] | None = None,
 ) -> Job:
-    """Give the job to a crew.
+    """Give the job to a crew; ``pin``: no dispatch run takes it away again.
 
     :raises Conflict: there is no such crew, or none in the caller's territories; otherwise as ``change.assign`` and
         :func:`hold`.
@@ -388,7 +461,15 @@ def assign(
     crew = db.session.get(Crew, crew_id)
     if crew is None or (scope is not None and not set(scope).intersection(crew.territory_ids)):
         raise Conflict("crew_id: there is no such crew")
-    change.assign(source, job, crew, planned_start=planned_start)
+    ends = planned_start + timedelta(minutes=job.service_minutes) if planned_start else None
+    change.assign(source, job, crew, planned_start=planned_start, planned_end=ends, pin=pin)
+    return job
+
+
+def unpin(source: Source, job_id: str, *, check: Check | None = None, scope: Collection[str] | None = None) -> Job:
+    """Let dispatch runs decide about the job again."""
+    job = hold(job_id, scope, check)
+    change.unpin(source, job)
     return job
 
 

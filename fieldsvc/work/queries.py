@@ -122,8 +122,9 @@ def _within(territory_id: str | None, scope: Collection[str] | None) -> bool:
 _JOB_FIELDS = (
     "id number external_key kind status priority title description hazards access_note contact_phone notes tags "
     "lon lat address site_class territory_id territory_reason customer_id usage_point_id incident_id crew_id "
-    "assignment_rev planned_start planned_order service_minutes window_start window_end due_at reported_at checklist "
-    "checklist_version details result attention completed_at created_at updated_at rev"
+    "assignment_rev planned_start planned_end planned_order pinned pinned_start service_minutes window_start "
+    "window_end due_at reported_at required_skills required_equipment load follows_job_id assists_job_id "
+    "customers_affected checklist checklist_version details result attention completed_at created_at updated_at rev"
 ).split()
 
 _TICKET_FIELDS = (

@@ -25,8 +25,8 @@ def test_every_kind_has_its_planned_time_in_the_rules(name):
     assert (planned["minutes"], planned["skill"]) == (kind.service_minutes, kind.skill)
 
 
-def test_the_three_kinds_are_found():
-    assert sorted(kinds.discover()) == ["meter_change", "repair", "safety_inspection"]
+def test_the_kinds_are_found():
+    assert sorted(kinds.discover()) == ["assist", "meter_change", "repair", "safety_inspection"]
 
 
 class TreeCut(msgspec.Struct):
@@ -94,7 +94,7 @@ def test_two_kinds_of_one_name_are_refused():
 def test_operation_types_cover_kinds_and_customers():
     types = kinds.operation_types()
     assert set(types["meter.exchange"]) == {"meter_change"}
-    assert set(types["job.complete"]) == {"meter_change", "repair", "safety_inspection"}
+    assert set(types["job.complete"]) == {"assist", "meter_change", "repair", "safety_inspection"}
     assert set(types["customer.update"]) == {"customer"}
 
 
