@@ -1,0 +1,464 @@
+"""Why this crew and not that one: for every crew the first hard rule that says no, else what the job would cost it.
+
+A crew is judged on what it holds now: the job is put where it fits best among the jobs of its route, in their order. So
+a verdict answers for this job alone; a plan weighs all jobs together and may give it to one that is not the cheapest.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any, NamedTuple
+
+from fieldsvc.geo import telling
+from fieldsvc.geo.crs import lonlat_fault
+from fieldsvc.geo.model import Goals, PlanCrew, PlanJob, Tier, TravelReport
+from fieldsvc.geo.routes import END, START, Fault, Walk, Ways, walk
+from fieldsvc.geo.travel import Place, TravelTimes, distance_m
+
+MOST_CREWS = 200
+"""How many crews are looked at closely, the nearest first."""
+MOST_PLACES = 250
+"""How many places are asked for in one matrix."""
+
+HARD_RULES = (
+    "pinned_elsewhere",
+    "not_active",
+    "off_shift",
+    "no_base",
+    "skill",
+    "equipment",
+    "territory",
+    "second_crew",
+    "capacity",
+    "unreachable",
+    "follows",
+    "outranked",
+    "window",
+    "others_window",
+    "break",
+    "shift_end",
+)
+"""Every hard rule that can say no to a crew, in the order they are asked; the list only grows."""
+COSTS = ("has_it", "could", "later_begin", "more_late", "more_driving", "helping_out", "one_more_crew", "better_now")
+"""Every rule of a crew that could do the job; the list only grows."""
+
+
+@dataclass(frozen=True)
+class Day:
+    """One shift of a crew and what it holds in it, in its order; also the job in question, if it has it."""
+
+    crew: PlanCrew
+    held: tuple[PlanJob, ...] = ()
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A crew to be judged; without ``days`` it is off shift.
+
+    :param away_m: how far the job's territory is from its own; ``help_out_m``: how far it may help out. None: unknown.
+    """
+
+    crew_id: str
+    code: str
+    active: bool = True
+    days: tuple[Day, ...] = ()
+    away_m: float | None = None
+    help_out_m: float | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is to be said of one crew: ``rule`` is one of :data:`HARD_RULES` or :data:`COSTS`, ``words`` a sentence.
+
+    ``cost``: by what crews that could do it are put in order, the best first.
+    """
+
+    crew_id: str
+    code: str
+    possible: bool
+    rule: str
+    words: str
+    numbers: Mapping[str, Any]
+    cost: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Verdicts: of the crew that has the job, of those that could, the best first, and of those that cannot, by code.
+
+    ``cut``: how many crews were left out because they are farther away than :data:`MOST_CREWS` others.
+    """
+
+    holder: Verdict | None
+    possible: tuple[Verdict, ...]
+    impossible: tuple[Verdict, ...]
+    cut: int = 0
+    reports: tuple[TravelReport, ...] = ()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Hard rule → how many crews it rules out, in the order of :data:`HARD_RULES`."""
+        found = Counter(verdict.rule for verdict in self.impossible)
+        return {rule: found[rule] for rule in HARD_RULES if found[rule]}
+
+    def of(self, crew_id: str) -> Verdict | None:
+        """The verdict of one crew."""
+        every = (*((self.holder,) if self.holder else ()), *self.possible, *self.impossible)
+        return next((verdict for verdict in every if verdict.crew_id == crew_id), None)
+
+
+@dataclass(frozen=True)
+class Question:
+    """One job and what it is judged by. ``zone``: in which the sentences give times."""
+
+    job: PlanJob
+    goals: Goals
+    now: datetime
+    zone: tzinfo = UTC
+    off_shift_until: datetime | None = None
+
+    @property
+    def tier(self) -> Tier:
+        return self.goals.tiers.get(self.job.tier) or max(self.goals.tiers.values(), key=lambda tier: tier.rank)
+
+
+class Insertion(NamedTuple):
+    """The job put into a route at ``place`` (from 0), beside the route without it."""
+
+    day: Day
+    place: int
+    before: Walk
+    after: Walk
+
+    @property
+    def added_min(self) -> float:
+        return (self.after.seconds - self.before.seconds) / 60
+
+    @property
+    def added_m(self) -> float:
+        return self.after.metres - self.before.metres
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A verdict in the making: the rule that says no, or where the job fits and what that costs."""
+
+    candidate: Candidate
+    rule: str | None
+    said: telling.Said
+    insertion: Insertion | None = None
+    cost: tuple[float, ...] = ()
+
+
+def fault_of(job: PlanJob) -> str | None:
+    """Why no crew at all can have ``job``: ``no_place``, ``no_territory``, ``window_impossible``; else None."""
+    if job.lon is None or job.lat is None or lonlat_fault(job.lon, job.lat) or (job.lon, job.lat) == (0, 0):
+        return "no_place"
+    if job.territory_id is None and not job.pinned:
+        return "no_territory"
+    if job.windows and all(window.end < window.start for window in job.windows):
+        return "window_impossible"
+    return None
+
+
+def explain(question: Question, candidates: Sequence[Candidate], travel: TravelTimes) -> Explanation:
+    """Judge every candidate for the job. Its place must be one (:func:`fault_of`).
+
+    A candidate that holds the job is the holder; it is judged at the place where it holds it.
+    """
+    judged: list[_Judged] = []
+    closer: list[Candidate] = []
+    for candidate in sorted(candidates, key=lambda one: one.crew_id):
+        refused = _screened(question, candidate)
+        if refused:
+            judged.append(refused)
+        else:
+            closer.append(candidate)
+    near = _nearest(question.job, closer)
+    found, reports = _placed(question, near, travel)
+    judged += found
+    holder = next((one for one in judged if _holds(one.candidate, question.job.id)), None)
+    verdicts = [_verdict(question, one, holder) for one in judged]
+    others = [verdict for verdict in verdicts if holder is None or verdict.crew_id != holder.candidate.crew_id]
+    return Explanation(
+        holder=next((v for v in verdicts if holder is not None and v.crew_id == holder.candidate.crew_id), None),
+        possible=tuple(sorted((v for v in others if v.possible), key=lambda v: (v.cost, v.crew_id))),
+        impossible=tuple(sorted((v for v in others if not v.possible), key=lambda v: (v.code, v.crew_id))),
+        cut=len(closer) - len(near),
+        reports=tuple(reports),
+    )
+
+
+def _holds(candidate: Candidate, job_id: str) -> bool:
+    return any(job.id == job_id for day in candidate.days for job in day.held)
+
+
+def _nearest(job: PlanJob, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """At most :data:`MOST_CREWS`; whoever holds the job is among them."""
+
+    def far(candidate: Candidate) -> tuple[bool, float, str]:
+        assert job.lon is not None and job.lat is not None
+        away = min(
+            distance_m(day.crew.lon, day.crew.lat, job.lon, job.lat)
+            for day in candidate.days
+            if day.crew.lon is not None and day.crew.lat is not None
+        )
+        return not _holds(candidate, job.id), away, candidate.crew_id
+
+    return sorted(candidates, key=far)[:MOST_CREWS] if len(candidates) > MOST_CREWS else list(candidates)
+
+
+def _screened(question: Question, candidate: Candidate) -> _Judged | None:
+    """The first rule that says no before any way has been measured."""
+    job = question.job
+    if job.pinned and job.crew_id not in (None, candidate.crew_id):
+        return _Judged(candidate, "pinned_elsewhere", telling.pinned_elsewhere(candidate.code))
+    if not candidate.active:
+        return _Judged(candidate, "not_active", telling.not_active(candidate.code))
+    if not candidate.days:
+        until = question.off_shift_until
+        return _Judged(candidate, "off_shift", telling.off_shift(candidate.code, until, question.now, question.zone))
+    refusals = [_refusal(question, candidate, day) for day in candidate.days]
+    if None in refusals:
+        return None
+    return max((refused for refused in refusals if refused), key=lambda one: HARD_RULES.index(one.rule or ""))
+
+
+def _refusal(question: Question, candidate: Candidate, day: Day) -> _Judged | None:
+    job, crew, code = question.job, day.crew, candidate.code
+    held = [other for other in day.held if other.id != job.id]
+    load = sum(other.load for other in held)
+    partner = next((one for one in held if one.id == job.assists or one.assists == job.id), None)
+    if crew.lon is None or crew.lat is None:
+        return _Judged(candidate, "no_base", telling.no_base(code))
+    if not job.skills <= crew.skills:
+        return _Judged(candidate, "skill", telling.lacks(code, "skills", job.skills, crew.skills))
+    if not job.equipment <= crew.equipment:
+        return _Judged(candidate, "equipment", telling.lacks(code, "equipment", job.equipment, crew.equipment))
+    if not _may_go(job, crew):
+        return _Judged(candidate, "territory", telling.territory(code, candidate.away_m, candidate.help_out_m))
+    if partner is not None:
+        return _Judged(candidate, "second_crew", telling.second_crew(code, partner.number))
+    if crew.capacity is not None and job.load and load + job.load > crew.capacity:
+        return _Judged(candidate, "capacity", telling.capacity(code, crew.capacity, load, job.load))
+    return None
+
+
+def _may_go(job: PlanJob, crew: PlanCrew) -> bool:
+    return job.pinned or job.territory_id in crew.home or job.territory_id in crew.reach
+
+
+def _placed(
+    question: Question, candidates: Sequence[Candidate], travel: TravelTimes
+) -> tuple[list[_Judged], list[TravelReport]]:
+    """Where the job fits best at each candidate; crews share a matrix, so that a routing server is asked seldom."""
+    found: list[_Judged] = []
+    reports: list[TravelReport] = []
+    for group in _groups(candidates):
+        places: dict[Place, int] = {}
+        rows = [[_rows(question.job, day, places) for day in candidate.days] for candidate in group]
+        matrix = travel.matrix(list(places))
+        reports.append(matrix.report)
+        for candidate, of_days in zip(group, rows, strict=True):
+            ways = [Ways(matrix, known) for known in of_days]
+            of_day = list(zip(candidate.days, ways, strict=True))
+            having = [(day, way) for day, way in of_day if any(job.id == question.job.id for job in day.held)]
+            found.append(_better([_best(question, candidate, day, way) for day, way in having or of_day]))
+    return found, reports
+
+
+def _groups(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
+    groups: list[list[Candidate]] = []
+    places = MOST_PLACES
+    for candidate in candidates:
+        more = sum(len(day.held) + 2 for day in candidate.days)
+        if places + more > MOST_PLACES:
+            groups.append([])
+            places = 1
+        groups[-1].append(candidate)
+        places += more
+    return groups
+
+
+def _rows(job: PlanJob, day: Day, places: dict[Place, int]) -> dict[str, int]:
+    """The rows of a day's places in the matrix to be asked for; new places are added to ``places``."""
+    crew = day.crew
+    assert crew.lon is not None and crew.lat is not None
+    wanted = {START: Place(crew.lon, crew.lat)}
+    if crew.end_lon is not None and crew.end_lat is not None:
+        wanted[END] = Place(crew.end_lon, crew.end_lat)
+    for one in (*day.held, job):
+        if one.lon is not None and one.lat is not None:
+            wanted[one.id] = Place(one.lon, one.lat, one.site_class)
+    return {name: places.setdefault(place, len(places)) for name, place in wanted.items()}
+
+
+def _best(question: Question, candidate: Candidate, day: Day, ways: Ways) -> _Judged:
+    """The best place for the job in one day's route, or the fault that is nearest to being none."""
+    job, goals, now = question.job, question.goals, question.now
+    held = [other for other in day.held if other.id != job.id and other.id in ways.rows]
+    before = walk(day.crew, held, ways, goals, now)
+    best: tuple[tuple[float, ...], Insertion] | None = None
+    worst: tuple[float, Fault] | None = None
+    for place in _places(question, day, held, ways):
+        after = walk(day.crew, [*held[:place], job, *held[place:]], ways, goals, now)
+        insertion = Insertion(day, place, before, after)
+        fault = _new_fault(question, insertion)
+        if fault is not None:
+            worst = min((worst or (float("inf"), fault)), (fault.excess_min, fault), key=lambda one: one[0])
+            continue
+        cost = _cost(question, insertion)
+        if best is None or cost < best[0]:
+            best = cost, insertion
+        if not question.tier.soonest and cost[0] == 0:
+            break  # the places come in the order of the driving they add: no promise broken, none cheaper follows
+    if best is not None:
+        return _Judged(candidate, None, telling.Said("", {}), best[1], best[0])
+    assert worst is not None
+    rule, said = telling.fault(candidate.code, job, worst[1], now, question.zone)
+    return _Judged(candidate, rule, said)
+
+
+def _places(question: Question, day: Day, held: Sequence[PlanJob], ways: Ways) -> list[int]:
+    """Where the job may go: where it is held, else everywhere, the least added driving first."""
+    job = question.job
+    ids = [other.id for other in day.held if other.id in ways.rows]
+    if job.id in ids:
+        return [ids.index(job.id)]
+    stations = [START, *(other.id for other in held)]
+    home = END if question.goals.return_to_base and END in ways.rows else None
+
+    def added(place: int) -> tuple[float, int]:
+        here = stations[place]
+        there = stations[place + 1] if place + 1 < len(stations) else home
+        to_job = _seconds(ways, here, job.id)
+        return to_job + (_seconds(ways, job.id, there) - _seconds(ways, here, there) if there else 0.0), place
+
+    return sorted(range(len(stations)), key=added)
+
+
+def _seconds(ways: Ways, start: str, end: str) -> float:
+    found = ways.seconds(start, end)
+    return 1e9 if found is None else float(found)
+
+
+def _new_fault(question: Question, insertion: Insertion) -> Fault | None:
+    """The worst that the job would do to the route, leaving out what was wrong without it."""
+    job, before, after = question.job, insertion.before, insertion.after
+    known = {(fault.rule, fault.job.id if fault.job else ""): fault.excess_min for fault in before.faults}
+    found = [
+        fault
+        for fault in after.faults
+        if fault.job is job or fault.excess_min > known.get((fault.rule, fault.job.id if fault.job else ""), -1.0)
+    ]
+    begun = {visit.job.id: visit.begin_at for visit in before.visits}
+    for visit in after.visits:
+        tier = question.goals.tiers.get(visit.job.tier)
+        if visit.job is not job and tier is not None and tier.soonest and tier.rank < question.tier.rank:
+            was = begun[visit.job.id]
+            found += [Fault("outranked", visit.job, visit.begin_at, was)] if visit.begin_at > was else []
+    return max(found, key=lambda fault: fault.excess_min, default=None)
+
+
+def _cost(question: Question, insertion: Insertion) -> tuple[float, ...]:
+    """What crews are compared by: for tiers that are served the soonest the begin, else promises, then driving."""
+    visit = insertion.after.visit(question.job.id)
+    goals = question.goals
+    late = max([visit.late_min, *(more.late_min for more in later(question.job.id, insertion))])
+    steps = [step for step in sorted(goals.lateness_steps_min) if step >= late]
+    kept = float(steps[0]) if steps else late
+    minutes = cost_min(question.job, goals, insertion)
+    begin = (visit.begin_at - question.now) / timedelta(minutes=1)
+    return (begin, minutes) if question.tier.soonest else (kept, minutes, begin)
+
+
+def cost_min(job: PlanJob, goals: Goals, insertion: Insertion) -> float:
+    """Minutes of added driving, with what it costs to help out and to send out one more crew."""
+    helping = _helps_out(job, insertion.day.crew)
+    first = not insertion.before.visits and insertion.day.crew.free_at is None
+    return insertion.added_min + goals.help_cost_min * helping + goals.crew_cost_min * first
+
+
+def _helps_out(job: PlanJob, crew: PlanCrew) -> bool:
+    return job.territory_id not in crew.home and not job.pinned
+
+
+def later(job_id: str, insertion: Insertion) -> list[telling.Later]:
+    """The other jobs of the route that would begin later, and late, because of the job."""
+    was = {visit.job.id: visit for visit in insertion.before.visits}
+    found = []
+    for visit in insertion.after.visits:
+        before = was.get(visit.job.id)
+        if before is not None and visit.job.id != job_id and visit.late_min > before.late_min:
+            more = (visit.begin_at - before.begin_at) / timedelta(minutes=1)
+            found.append(telling.Later(visit.job.number, visit.begin_at, more, visit.late_min))
+    return found
+
+
+def _better(tried: Sequence[_Judged]) -> _Judged:
+    """Of a crew's days the one that costs least, else the one that came furthest."""
+    possible = [one for one in tried if one.rule is None]
+    if possible:
+        return min(possible, key=lambda one: one.cost)
+    return max(tried, key=lambda one: HARD_RULES.index(one.rule or ""))
+
+
+def _verdict(question: Question, judged: _Judged, holder: _Judged | None) -> Verdict:
+    candidate = judged.candidate
+    if judged.insertion is None:
+        assert judged.rule is not None
+        said = judged.said
+        return Verdict(candidate.crew_id, candidate.code, False, judged.rule, said.words, said.numbers)
+    rule, numbers = _compared(question, judged, holder), _numbers(question, judged.insertion)
+    against = None
+    if holder is not None and holder is not judged and holder.insertion is not None:
+        against = telling.Said(holder.candidate.code, _numbers(question, holder.insertion))
+    words = telling.possible(rule, telling.Said(candidate.code, numbers), against, question.now, question.zone)
+    return Verdict(candidate.crew_id, candidate.code, True, rule, words, numbers, judged.cost)
+
+
+def _compared(question: Question, judged: _Judged, holder: _Judged | None) -> str:
+    """What decides between a crew that could do the job and the one that has it."""
+    if holder is judged:
+        return "has_it"
+    if holder is None or holder.insertion is None or judged.insertion is None:
+        return "could"
+    if judged.cost < holder.cost:
+        return "better_now"
+    if question.tier.soonest:
+        return "later_begin" if judged.cost[0] > holder.cost[0] else _dearer(question.job, judged, holder)
+    if judged.cost[0] > holder.cost[0]:
+        return "more_late"
+    return _dearer(question.job, judged, holder) if judged.cost[1] > holder.cost[1] else "later_begin"
+
+
+def _dearer(job: PlanJob, judged: _Judged, holder: _Judged) -> str:
+    mine, theirs = judged.insertion, holder.insertion
+    assert mine is not None and theirs is not None
+    if mine.added_min >= theirs.added_min:
+        return "more_driving"
+    return "helping_out" if _helps_out(job, mine.day.crew) > _helps_out(job, theirs.day.crew) else "one_more_crew"
+
+
+def _numbers(question: Question, insertion: Insertion) -> dict[str, Any]:
+    """The numbers behind a verdict; times are datetimes."""
+    job, visit = question.job, insertion.after.visit(question.job.id)
+    delayed = later(job.id, insertion)
+    return {
+        "begin_at": visit.begin_at,
+        "arrive_at": visit.arrive_at,
+        "stop": insertion.place + 1,
+        "stops": len(insertion.after.visits),
+        "added_min": round(insertion.added_min, 1),
+        "added_km": round(insertion.added_m / 1000, 1),
+        "cost_min": round(cost_min(job, question.goals, insertion), 1),
+        "late_min": round(visit.late_min, 1),
+        "due": job.due,
+        "overtime_min": round(insertion.after.overtime_min, 1),
+        "end_at": insertion.after.end_at,
+        "helps_out": _helps_out(job, insertion.day.crew),
+        "makes_late": [more.row() for more in delayed],
+    }

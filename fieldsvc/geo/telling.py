@@ -1,0 +1,168 @@
+"""Verdicts on crews as sentences a dispatcher would say, with the numbers they are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime, tzinfo
+from typing import Any, NamedTuple
+
+from fieldsvc.geo.model import PlanJob
+from fieldsvc.geo.routes import Fault
+
+
+class Said(NamedTuple):
+    """A sentence and its numbers."""
+
+    words: str
+    numbers: Mapping[str, Any]
+
+
+class Later(NamedTuple):
+    """Another job that would begin ``later_min`` later than without the job, and be late by ``late_min`` then.
+
+    ``number`` is empty for one the reader may not see.
+    """
+
+    number: str
+    begin_at: datetime
+    later_min: float
+    late_min: float
+
+    def row(self) -> dict[str, Any]:
+        return {
+            "job_number": self.number or None,
+            "begin_at": self.begin_at,
+            "later_min": round(self.later_min, 1),
+            "late_min": round(self.late_min, 1),
+        }
+
+
+def at(moment: datetime, now: datetime, zone: tzinfo) -> str:
+    """A time as it is said: the time of day, with the date on any other day than today."""
+    local, today = moment.astimezone(zone), now.astimezone(zone).date()
+    return f"{local:%H:%M}" if local.date() == today else f"{local:%H:%M} on {local:%Y-%m-%d}"
+
+
+def minutes(value: float) -> str:
+    return f"{value:.1f} min"
+
+
+def km(metres: float) -> str:
+    return f"{metres / 1000:.1f} km"
+
+
+def listed(words: Collection[str]) -> str:
+    return ", ".join(sorted(words)) or "none"
+
+
+def pinned_elsewhere(code: str) -> Said:
+    return Said(f"{code} cannot have it: a dispatcher has pinned the job to another crew", {})
+
+
+def not_active(code: str) -> Said:
+    return Said(f"{code} is not active", {})
+
+
+def off_shift(code: str, until: datetime | None, now: datetime, zone: tzinfo) -> Said:
+    span = f" until {at(until, now, zone)}" if until else ""
+    return Said(f"{code} has no shift from now{span}", {"until": until})
+
+
+def no_base(code: str) -> Said:
+    return Said(f"{code} has neither a base nor a known position, so no way can be measured", {})
+
+
+def lacks(code: str, what: str, needed: Collection[str], has: Collection[str]) -> Said:
+    missing = sorted(set(needed) - set(has))
+    numbers = {"missing": missing, "needed": sorted(needed), "has": sorted(has)}
+    return Said(f"{code} lacks {listed(missing)} ({what} needed: {listed(needed)}; it has: {listed(has)})", numbers)
+
+
+def territory(code: str, away_m: float | None, help_out_m: float | None) -> Said:
+    words = f"{code} does not serve the territory of the job"
+    if away_m is not None and help_out_m is not None:
+        words += f", and {km(away_m)} beyond its own is farther than the {km(help_out_m)} it may help out"
+    return Said(words, {"away_m": _whole(away_m), "help_out_m": _whole(help_out_m)})
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else round(value)
+
+
+def second_crew(code: str, number: str) -> Said:
+    other = number or "the job it belongs to"
+    return Said(
+        f"{code} has {other} already, which takes a second crew at the same time", {"job_number": number or None}
+    )
+
+
+def capacity(code: str, most: int, held: int, load: int) -> Said:
+    words = f"{code} takes {most} units of load along and holds {held}; the job needs {load}, {most - held} are left"
+    return Said(words, {"capacity": most, "held": held, "needed": load})
+
+
+def fault(code: str, job: PlanJob, found: Fault, now: datetime, zone: tzinfo) -> tuple[str, Said]:
+    """The rule and the sentence of what a route with the job in it would break."""
+    rule = "others_window" if found.rule == "window" and found.job is not job else found.rule
+    other = (found.job.number if found.job else "") or "another job of its route"
+    numbers: dict[str, Any] = {"would": found.would, "limit": found.limit}
+    if found.job is not None and found.job is not job:
+        numbers["job_number"] = found.job.number or None
+    if found.would is None or found.limit is None:
+        first = other if found.job is not job else "the one it has to follow"
+        words = {
+            "unreachable": f"there is no way for {code} to the job and on to its next stop",
+            "follows": f"{code} would do the job before {first}",
+        }[rule]
+        return rule, Said(words, numbers)
+    numbers["excess_min"] = round(found.excess_min, 1)
+    would, limit = at(found.would, now, zone), at(found.limit, now, zone)
+    words = {
+        "window": f"{code} could be there at {would} at the earliest, the window closes at {limit}",
+        "others_window": f"with it {code} would be at {other} at {would}, whose window closes at {limit}",
+        "outranked": f"with it {code} would begin {other}, which is more urgent, at {would} instead of {limit}",
+        "break": f"with it {code} would begin its break at {would}, which has to begin by {limit}",
+        "shift_end": f"with it {code} would be done at {would}, its shift ends at {limit}",
+    }[rule]
+    return rule, Said(words, numbers)
+
+
+def possible(rule: str, one: Said, holder: Said | None, now: datetime, zone: tzinfo) -> str:
+    """What a crew that could do the job would take for it, beside ``holder``, which has it. ``words``: their codes."""
+    code, mine = one
+    told = f"{code} {'has it' if rule == 'has_it' else 'could'}: {_costs(mine, now, zone)}"
+    if holder is None:
+        return told
+    theirs = holder.numbers
+    beside = {
+        "later_begin": f"{holder.words}, which has it, begins at {at(theirs['begin_at'], now, zone)}",
+        "more_late": f"{holder.words}, which has it, {_punctual(theirs)}",
+        "more_driving": f"{holder.words}, which has it, adds {minutes(theirs['added_min'])}",
+        "helping_out": f"{holder.words}, which has it, adds {minutes(theirs['added_min'])} in a territory of its own",
+        "one_more_crew": f"{holder.words}, which has it, is out anyway",
+        "better_now": f"taken alone that is better than what {holder.words} takes, which has it: "
+        f"{_costs(theirs, now, zone)}",
+    }[rule]
+    return f"{told}; {beside}"
+
+
+def _costs(numbers: Mapping[str, Any], now: datetime, zone: tzinfo) -> str:
+    parts = [
+        f"begins at {at(numbers['begin_at'], now, zone)} as stop {numbers['stop']} of {numbers['stops']}",
+        f"{minutes(numbers['added_min'])} of driving more ({numbers['added_km']:.1f} km)",
+    ]
+    if numbers["late_min"]:
+        parts.append(f"{minutes(numbers['late_min'])} late")
+    for more in numbers["makes_late"]:
+        parts.append(f"{more['job_number'] or 'another job'} would be {minutes(more['late_min'])} late")
+    if numbers["helps_out"]:
+        parts.append("helping out beyond its own territories")
+    if numbers["overtime_min"]:
+        parts.append(f"{minutes(numbers['overtime_min'])} of overtime")
+    return ", ".join(parts)
+
+
+def _punctual(numbers: Mapping[str, Any]) -> str:
+    if numbers["late_min"]:
+        return f"is {minutes(numbers['late_min'])} late"
+    return "makes others less late" if numbers["makes_late"] else "keeps every promise"
