@@ -56,6 +56,10 @@ class Settings:
     enrolment_code_ttl: int = 15 * 60
     upload_ttl: int = 7 * 86400
     feed_horizon: int = 90 * 86400
+    position_ttl: int = 7 * 86400
+    position_seconds: int = 30
+    position_metres: int = 25
+    position_fresh: int = 30 * 60
     login_limit: str = "10 per minute"
     device_rate: str = "1200 per minute"
     work_rate: str = "6000 per minute"
@@ -105,7 +109,7 @@ class Settings:
         for name in (
             "push_ops push_bytes op_bytes pull_rows attachment_bytes request_bytes api_token_ttl "
             "enrolment_code_ttl upload_ttl feed_horizon reconcile_attempts sweep_interval trusted_proxies inbox_deep "
-            "inbox_full snapshot_seconds"
+            "inbox_full snapshot_seconds position_ttl position_seconds position_metres position_fresh"
         ).split():
             raw = env.get(f"FIELDSVC_{name.upper()}")
             if raw:

@@ -10,6 +10,7 @@ from fieldsvc.api import idempotency
 from fieldsvc.base.db import transaction
 from fieldsvc.config import Settings
 from fieldsvc.feed import horizon
+from fieldsvc.people import positions
 from fieldsvc.queue import ring
 from fieldsvc.sync import reconcile as reconciling
 from fieldsvc.sync import sweep as sweeping
@@ -50,6 +51,7 @@ def sweep(*, now: datetime) -> int:
     with transaction():
         closing.close_due(now)
         idempotency.forget(now)
+        positions.forget(now - timedelta(seconds=settings.position_ttl))
         arrived, over = uploads.due(), uploads.expire(now, ttl)
     with transaction():
         horizon.move(now, timedelta(seconds=settings.feed_horizon))

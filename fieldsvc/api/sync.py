@@ -23,7 +23,7 @@ from fieldsvc.base.errors import FieldsvcError, Invalid
 from fieldsvc.config import Settings
 from fieldsvc.feed import pull as feed
 from fieldsvc.people import devices
-from fieldsvc.sync import attachments, outcomes, receive
+from fieldsvc.sync import attachments, outcomes, positions, receive
 from fieldsvc.sync import hello as told
 from fieldsvc.sync.clocks import Clock, device_clock
 from fieldsvc.sync.envelope import Push, fault, read_push
@@ -208,8 +208,14 @@ class OneResult(Schema):
     outcome = JsonObject(metadata={"description": "Of a duplicate: what became of the first."})
 
 
+class PositionsTaken(Schema):
+    taken = Int(0, positions.MOST, required=True)
+    refused = ListOf(JsonObject(), max=20, required=True)
+
+
 class PushResults(Schema):
     results = ListOf(Member(OneResult), max=200, required=True)
+    positions = Member(PositionsTaken, metadata={"description": "Only where the push had positions."})
     next_seq = Int(1, 2**53, required=True)
     backoff_s = Int(required=True)
 
@@ -228,6 +234,21 @@ _PUSH_SCHEMA = {
         "mono_ms": {"type": ["integer", "null"], "minimum": 0, "maximum": 2**53 - 1},
         "boot_id": {"type": ["string", "null"], "maxLength": 80},
         "app_version": {"type": ["string", "null"], "maxLength": 40},
+        "positions": {
+            "description": "Where the device was, the oldest first: at most 100. What is wrong with one is told in the "
+            "answer and hinders nothing beside it.",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "at": {"type": "string", "maxLength": 40, "format": "date-time"},
+                    "lon": {"type": "number", "minimum": -180, "maximum": 180},
+                    "lat": {"type": "number", "minimum": -90, "maximum": 90},
+                    "accuracy_m": {"type": ["number", "null"], "minimum": 0, "maximum": 100_000},
+                    "mono_ms": {"type": ["integer", "null"], "minimum": 0, "maximum": 2**53 - 1},
+                    "boot_id": {"type": ["string", "null"], "maxLength": 80},
+                },
+            },
+        },
     },
 }
 
@@ -247,13 +268,21 @@ def push() -> Response:
     with transaction():
         devices.runs(g.actor, message.app_version)
         received = receive.push(sender, message, clock, settings, g.actor.source(now))
+        whereabouts = _positions(sender, message, clock, settings)
     for install_id in received.waiting:
         queue.ring("reconcile", install_id)
     backoff_s, headers = pressure.backoff()
     body = {"results": received.results, "next_seq": received.next_seq, "backoff_s": backoff_s}
-    response = answer(orjson.dumps(body))
+    response = answer(orjson.dumps(body | whereabouts))
     response.headers.update(headers)
     return response
+
+
+def _positions(sender: receive.Sender, message: Push, clock: Clock, settings: Settings) -> dict[str, Any]:
+    listed = bytes(message.positions)
+    if listed in (b"", b"null"):
+        return {}
+    return {"positions": positions.take(sender, listed, clock, settings)}
 
 
 def _clock(message: Push, now: datetime) -> Clock:

@@ -69,9 +69,9 @@ class ApiToken(Base):
 class Crew(Base):
     """A crew with its base, skills and home territories (lists of strings).
 
-    ``equipment`` is what its vehicle carries (a bucket truck, a cable tester); ``capacity`` how many units of load (such
-    as meters) it takes along, None: no limit. ``help_out_m`` is how far beyond its home territories it may be sent; None:
-    what the rule pack says.
+    ``equipment`` is what its vehicle carries (a bucket truck, a cable tester); ``capacity`` how many units of load
+    (such as meters) it takes along, None: no limit. ``help_out_m`` is how far beyond its home territories it may be
+    sent; None: what the rule pack says.
     """
 
     __tablename__ = "crew"
@@ -136,6 +136,31 @@ class Device(Base):
     clock_former_at: Mapped[datetime | None]
     pending: Mapped[int | None] = mapped_column(Integer)
     pending_at: Mapped[datetime | None]
+
+
+class CrewPosition(Base):
+    """A place where a device of a crew was from ``at`` until ``until_at``, WGS 84 degrees and metres.
+
+    Not every position that was reported: see ``geo.positions``. ``doubtful``: a jump that no other position has
+    confirmed yet; it is shown to nobody. Kept for ``position_ttl``, then removed.
+    """
+
+    __tablename__ = "crew_position"
+    __table_args__ = (
+        Index("ix_crew_position_crew_id_until_at_id", "crew_id", "until_at", "id"),
+        Index("ix_crew_position_device_id_until_at", "device_id", "until_at"),
+        Index("ix_crew_position_until_at", "until_at"),
+    )
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    crew_id: Mapped[str] = mapped_column(ForeignKey("crew.id"))
+    device_id: Mapped[str] = mapped_column(ForeignKey("device.id"))
+    at: Mapped[datetime]
+    until_at: Mapped[datetime]
+    lon: Mapped[float]
+    lat: Mapped[float]
+    accuracy_m: Mapped[float | None]
+    doubtful: Mapped[bool] = mapped_column(default=False)
 
 
 class EnrolmentCode(Base):

@@ -58,7 +58,10 @@ class Operation(Struct, kw_only=True):
 
 
 class Push(Struct, kw_only=True):
-    """A push: who sends, what the device's clock says now, and the operations, each still unread."""
+    """A push: who sends, what the device's clock says now, and the operations, each still unread.
+
+    ``positions`` are unread as a whole: whatever they are, they must not keep the operations beside them out.
+    """
 
     install_id: Ident
     ops: list[Raw]
@@ -66,6 +69,7 @@ class Push(Struct, kw_only=True):
     mono_ms: Count | None = None
     boot_id: Annotated[str, Meta(max_length=80)] | None = None
     app_version: Annotated[str, Meta(max_length=40, pattern=r"^[^\0]*\Z")] | None = None
+    positions: Raw = Raw()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,7 @@ class Read:
 
 
 _decode_push = msgspec.json.Decoder(Push).decode
+_decode_list = msgspec.json.Decoder(list[Raw]).decode
 _decode_operation = msgspec.json.Decoder(Operation).decode
 _AT = re.compile(r"^(.*) - at `\$\.?(.*)`$", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
@@ -107,23 +112,42 @@ def read_push(data: bytes) -> Push:
     except msgspec.ValidationError:
         raise
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        cut = _cut_out(data)
+        cut = _cut_out(data, b'"ops"')
         if cut is None:
             raise msgspec.DecodeError(str(error)) from None
         around, ops = cut
+        around, positions = _cut_out(around, b'"positions"') or (around, [])
         try:
             push = _decode_push(around)
         except RecursionError:
             raise msgspec.DecodeError("nested too deeply") from None
         push.ops = [Raw(op) for op in ops]
+        if positions:
+            push.positions = Raw(b"[" + b",".join(positions) + b"]")
         return push
+
+
+def members(listed: bytes) -> list[bytes] | None:
+    """The members of a JSON list, each unread; None: it is no list.
+
+    As with operations, one that no JSON reader takes stays by itself.
+    """
+    try:
+        return [bytes(raw) for raw in _decode_list(listed)]
+    except msgspec.ValidationError:
+        return None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        cut = _cut_out(b'{"list":' + listed + b"}", b'"list"')
+        return cut[1] if cut else None
 
 
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
 
 
-def _cut_out(data: bytes) -> tuple[bytes, list[bytes]] | None:
-    """(the push with empty ``ops``, the members of ``ops`` as they stand); None when the brackets do not pair."""
+def _cut_out(data: bytes, name: bytes) -> tuple[bytes, list[bytes]] | None:
+    """(the object with its list ``name`` empty, the members of that list as they stand); None: there is no such list,
+    or the brackets do not pair.
+    """
     depth = 0
     key = b""
     begin = start = -1
@@ -132,7 +156,7 @@ def _cut_out(data: bytes) -> tuple[bytes, list[bytes]] | None:
         token = match.group()
         if token in (b"[", b"{"):
             depth += 1
-            if depth == 2 and key == b'"ops"' and token == b"[" and begin < 0:
+            if depth == 2 and key == name and token == b"[" and begin < 0:
                 begin = start = match.end()
         elif token in (b"]", b"}"):
             depth -= 1

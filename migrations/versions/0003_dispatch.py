@@ -117,6 +117,26 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_dispatch_claim_run_id"), ["run_id"], unique=False)
 
     op.create_table(
+        "crew_position",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("crew_id", sa.String(length=36), nullable=False),
+        sa.Column("device_id", sa.String(length=36), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("until_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("lon", sa.Double(), nullable=False),
+        sa.Column("lat", sa.Double(), nullable=False),
+        sa.Column("accuracy_m", sa.Double(), nullable=True),
+        sa.Column("doubtful", sa.Boolean(), nullable=False),
+        sa.ForeignKeyConstraint(["crew_id"], ["crew.id"], name=op.f("fk_crew_position_crew_id_crew")),
+        sa.ForeignKeyConstraint(["device_id"], ["device.id"], name=op.f("fk_crew_position_device_id_device")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_crew_position")),
+    )
+    with op.batch_alter_table("crew_position", schema=None) as batch_op:
+        batch_op.create_index("ix_crew_position_crew_id_until_at_id", ["crew_id", "until_at", "id"], unique=False)
+        batch_op.create_index("ix_crew_position_device_id_until_at", ["device_id", "until_at"], unique=False)
+        batch_op.create_index("ix_crew_position_until_at", ["until_at"], unique=False)
+
+    op.create_table(
         "incident_merge",
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("state", sa.String(length=12), nullable=False),
@@ -314,8 +334,8 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("customers_affected", sa.Integer(), nullable=True))
         batch_op.create_index(batch_op.f("ix_job_assists_job_id"), ["assists_job_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_job_follows_job_id"), ["follows_job_id"], unique=False)
-        batch_op.create_foreign_key(batch_op.f("fk_job_follows_job_id_job"), "job", ["follows_job_id"], ["id"])
         batch_op.create_foreign_key(batch_op.f("fk_job_assists_job_id_job"), "job", ["assists_job_id"], ["id"])
+        batch_op.create_foreign_key(batch_op.f("fk_job_follows_job_id_job"), "job", ["follows_job_id"], ["id"])
 
     with op.batch_alter_table("shift", schema=None) as batch_op:
         batch_op.add_column(
@@ -336,8 +356,8 @@ def downgrade() -> None:
         batch_op.drop_column("breaks")
 
     with op.batch_alter_table("job", schema=None) as batch_op:
-        batch_op.drop_constraint(batch_op.f("fk_job_assists_job_id_job"), type_="foreignkey")
         batch_op.drop_constraint(batch_op.f("fk_job_follows_job_id_job"), type_="foreignkey")
+        batch_op.drop_constraint(batch_op.f("fk_job_assists_job_id_job"), type_="foreignkey")
         batch_op.drop_index(batch_op.f("ix_job_follows_job_id"))
         batch_op.drop_index(batch_op.f("ix_job_assists_job_id"))
         batch_op.drop_column("customers_affected")
@@ -411,6 +431,12 @@ def downgrade() -> None:
         batch_op.drop_index("ix_incident_merge_created_at_id")
 
     op.drop_table("incident_merge")
+    with op.batch_alter_table("crew_position", schema=None) as batch_op:
+        batch_op.drop_index("ix_crew_position_until_at")
+        batch_op.drop_index("ix_crew_position_device_id_until_at")
+        batch_op.drop_index("ix_crew_position_crew_id_until_at_id")
+
+    op.drop_table("crew_position")
     with op.batch_alter_table("dispatch_claim", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_dispatch_claim_run_id"))
 
