@@ -14,6 +14,8 @@ from fieldsvc.base import signing
 from fieldsvc.base.db import db, engine_options, prepare_engine
 from fieldsvc.base.store import Store
 from fieldsvc.config import BadSetting, Settings
+from fieldsvc.geo.roads import BadNetwork
+from fieldsvc.geo.source import TravelSource
 
 _MODELS = ("people", "records", "work", "feed", "history", "sync", "api")
 
@@ -34,7 +36,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     """A ready Flask application for ``settings`` (default: from the environment).
 
     :raises BadSetting: PostgreSQL without ``FIELDSVC_SECRET_KEY``: several processes must sign with one key; rule packs
-        that cannot be used.
+        or a road network that cannot be used.
     """
     settings = settings or Settings.from_env()
     secret = settings.secret_key
@@ -48,6 +50,10 @@ def create_app(settings: Settings | None = None) -> Flask:
         rules.read_also(settings.rules_dir)
     except rules.RuleError as error:
         raise BadSetting(f"FIELDSVC_RULES_DIR: {error}") from None
+    try:
+        travel = TravelSource.of(settings.travel)
+    except BadNetwork as error:
+        raise BadSetting(f"FIELDSVC_TRAVEL: {error}") from None
     load_models()
     app = Flask("fieldsvc", static_folder=None)
     app.config.update(
@@ -57,6 +63,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         MAX_CONTENT_LENGTH=settings.request_bytes,
     )
     app.extensions["fieldsvc.settings"] = settings
+    app.extensions["fieldsvc.travel"] = travel
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]

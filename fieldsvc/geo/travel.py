@@ -66,10 +66,6 @@ class TravelTimes(Protocol):
         """Times and distances between all of ``places``, in their order. Never raises for a place it does not know."""
         ...
 
-    def legs(self, lons: Sequence[float], lats: Sequence[float], lon: float, lat: float, site_class: str) -> list[Leg]:
-        """The leg from each of the places ``lons``/``lats`` to the one at ``lon``/``lat``, in their order."""
-        ...
-
 
 @dataclass(frozen=True)
 class Geodesic:
@@ -88,18 +84,30 @@ class Geodesic:
 
     def matrix(self, places: Sequence[Place]) -> Matrix:
         """See :class:`TravelTimes`. To and from a place that is none on earth (NaN, latitude 91) there is no way."""
-        metres = _metres(np.array([place[:2] for place in places], dtype=np.float64).reshape(-1, 2))
-        unknown = np.isnan(metres)
-        np.fill_diagonal(unknown, False)
-        metres = np.nan_to_num(metres, copy=False)
+        metres = _all_metres(coordinates(places))
+        np.fill_diagonal(metres, 0.0)
+        seconds = self._seconds(metres, self._kmh(places))
+        report = TravelReport(self.name, pairs=pair_count(len(places)), holes=int(np.count_nonzero(seconds == NO_WAY)))
+        return Matrix(seconds, np.nan_to_num(metres, copy=False), report)
+
+    def fill_in(self, matrix: Matrix, places: Sequence[Place], where: NDArray[np.bool_]) -> None:
+        """Answer the pairs ``where`` another provider has no answer, in place."""
+        here, there = np.nonzero(where)
+        lonlat = coordinates(places)
+        metres = straight_m(lonlat[here], lonlat[there])
+        matrix.seconds[here, there] = self._seconds(metres, self._kmh(places)[there])
+        matrix.metres[here, there] = np.nan_to_num(metres)
+
+    def _kmh(self, places: Sequence[Place]) -> NDArray[np.float64]:
         slowest = min(self.speed_kmh.values())
-        kmh = np.array([self.speed_kmh.get(place.site_class, slowest) for place in places], dtype=np.float64)
-        seconds = np.rint(metres * (self.factor * 3.6 / kmh)).astype(np.int32)
-        seconds[unknown] = NO_WAY
-        holes = int(np.count_nonzero(unknown))
-        return Matrix(seconds, metres, TravelReport(self.name, pairs=pair_count(len(places)), holes=holes))
+        return np.array([self.speed_kmh.get(place.site_class, slowest) for place in places], dtype=np.float64)
+
+    def _seconds(self, metres: NDArray[np.float64], kmh: NDArray[np.float64]) -> NDArray[np.int32]:
+        seconds = metres * (self.factor * 3.6 / kmh)
+        return np.where(np.isnan(seconds), NO_WAY, np.rint(np.nan_to_num(seconds))).astype(np.int32)
 
     def legs(self, lons: Sequence[float], lats: Sequence[float], lon: float, lat: float, site_class: str) -> list[Leg]:
+        """The leg from each of the places ``lons``/``lats`` to the one at ``lon``/``lat``, in their order."""
         speed = self.speed_kmh.get(site_class) or min(self.speed_kmh.values())
         per_metre = self.factor * 0.06 / speed
         if not lons:
@@ -108,7 +116,12 @@ class Geodesic:
         return [Leg(m, m * per_metre) for m in metres]
 
 
-def _metres(lonlat: NDArray[np.float64]) -> NDArray[np.float64]:
+def coordinates(places: Sequence[Place]) -> NDArray[np.float64]:
+    """Longitudes and latitudes, n × 2."""
+    return np.array([(place.lon, place.lat) for place in places], dtype=np.float64).reshape(-1, 2)
+
+
+def _all_metres(lonlat: NDArray[np.float64]) -> NDArray[np.float64]:
     """Straight lines between all pairs; NaN to and from what is no place.
 
     Jobs share addresses and crews share bases, so each distinct pair is measured once, and one way only.
@@ -117,18 +130,29 @@ def _metres(lonlat: NDArray[np.float64]) -> NDArray[np.float64]:
     here, there = np.triu_indices(len(distinct), 1)
     between = np.zeros((len(distinct), len(distinct)))
     if here.size:
-        (lon1, lat1), (lon2, lat2) = distinct[here].T, distinct[there].T
-        between[here, there] = _GEOD.inv(lon1, lat1, lon2, lat2, return_back_azimuth=False)[2]
+        between[here, there] = straight_m(distinct[here], distinct[there])
     between += between.T
-    nowhere = ~np.isfinite(distinct).all(axis=1) | (np.abs(distinct[:, 1]) > 90.0)
+    nowhere = ~on_earth(distinct)
     between[nowhere, :] = between[:, nowhere] = np.nan
     result: NDArray[np.float64] = between[np.ix_(place_of, place_of)]
     return result
 
 
+def on_earth(lonlat: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which of the n × 2 coordinates are places at all."""
+    finite: NDArray[np.bool_] = np.isfinite(lonlat).all(axis=1) & (np.abs(lonlat[:, 1]) <= 90.0)
+    return finite
+
+
 def pair_count(places: int) -> int:
     """How many ways there are between so many places, each direction counted."""
     return places * (places - 1)
+
+
+def straight_m(here: NDArray[np.float64], there: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Metres along the geodesic, row by row, between n × 2 coordinates; NaN where one is no place."""
+    (lon1, lat1), (lon2, lat2) = here.T, there.T
+    return np.asarray(_GEOD.inv(lon1, lat1, lon2, lat2, return_back_azimuth=False)[2], dtype=np.float64)
 
 
 def distance_m(lon1: float, lat1: float, lon2: float, lat2: float) -> float:

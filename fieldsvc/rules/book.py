@@ -187,6 +187,13 @@ class RuleBook:
         """Driving speed for planning, in km/h over the geodesic distance times the road factor."""
         return self._one("speeds", on, site_class=site_class)
 
+    def driving(self, name: str, on: date) -> RuleAnswer:
+        """How driving is reckoned, a decimal in text or a whole number: ``detour_factor`` (driven way over straight
+        line), ``free_flow_factor`` (real time over that of empty roads), ``access_kmh`` (between a place and the road),
+        ``network_reach_m`` (a place further from every road is not on the network).
+        """
+        return self._one("driving", on, name=name)
+
     def holds(self, on: date) -> dict[str, RuleAnswer]:
         """Hours an operation may be held for what is missing before it: operation kind → answer, ``*``: others."""
         return {entry.keys["op_kind"]: entry.answer() for entry in self._in_force("holds", on)}
@@ -223,6 +230,15 @@ class RuleBook:
     def planned_work(self, name: str, on: date) -> RuleAnswer:
         """What planned work is planned with, by name: hours (``…_shift``: ``"08:00-18:00"``), else a whole number."""
         return self._one("planned_work", on, name=name)
+
+    def storms(self, on: date) -> dict[str, RuleAnswer]:
+        """When calls are taken for one fault, by the name of the rule.
+
+        ``same_transformer_area``, ``same_feeder`` and ``near_in_space_and_time``: ``{minutes, propose, merge, metres}``
+        (``merge`` may be missing: never by itself; ``metres`` is of the last one only). ``kinds``: the kinds of job
+        that merge at all; ``never``: trouble codes that do not.
+        """
+        return {entry.keys["rule"]: entry.answer() for entry in self._in_force("storms", on)}
 
     def checklist(self, kind: str, on: date) -> RuleAnswer:
         """The checklist of a job kind in force on that date; ``value`` is

@@ -197,6 +197,14 @@ def _speed(keys: dict[str, str], value: Any) -> str | None:
     return _among("site_class", keys["site_class"], SITE_CLASSES) or _whole(value, 1, 150)
 
 
+def _driving(keys: dict[str, str], value: Any) -> str | None:
+    least = {"detour_factor": "1", "free_flow_factor": "0.1", "access_kmh": "1", "network_reach_m": "0"}
+    fault = _among("name", keys["name"], frozenset(least)) or _tolerance(keys, value)
+    if fault is None and Decimal(value) < Decimal(least[keys["name"]]):
+        return f"{keys['name']} must be at least {least[keys['name']]}"
+    return fault
+
+
 def _hold(_keys: dict[str, str], value: Any) -> str | None:
     return _whole(value, 1, 24 * 366)
 
@@ -273,6 +281,27 @@ def _planned_work(keys: dict[str, str], value: Any) -> str | None:
     return _whole(value, 0, 3650)
 
 
+_STORM_LISTS = frozenset({"kinds", "never"})
+_STORM_REASONS = frozenset({"same_transformer_area", "same_feeder", "near_in_space_and_time"})
+
+
+def _storm(keys: dict[str, str], value: Any) -> str | None:
+    rule = keys["rule"]
+    if rule in _STORM_LISTS:
+        fine = isinstance(value, list) and all(isinstance(name, str) and name for name in value)
+        return None if fine else "value must be a list of names"
+    if fault := _among("rule", rule, _STORM_REASONS | _STORM_LISTS):
+        return fault
+    needed = {"minutes", "propose"} | ({"metres"} if rule == "near_in_space_and_time" else set())
+    if not isinstance(value, dict) or not needed <= set(value) <= needed | {"merge"}:
+        return f"value must be {{{', '.join(sorted(needed))}}} and may have merge"
+    if fault := _whole(value["minutes"], 1, 1440) or _whole(value["propose"], 2, 10_000):
+        return fault
+    if "metres" in value and (fault := _whole(value["metres"], 1, 5000)):
+        return fault
+    return _whole(value["merge"], value["propose"], 10_000) if "merge" in value else None
+
+
 def _not_decimal(text: str) -> bool:
     try:
         number = Decimal(text)
@@ -297,9 +326,11 @@ SHAPES: dict[str, Shape] = {
     "tolerances": Shape(("name",), _tolerance),
     "service": Shape(("kind",), _service),
     "speeds": Shape(("site_class",), _speed),
+    "driving": Shape(("name",), _driving),
     "holds": Shape(("op_kind",), _hold),
     "apps": Shape(("of", "platform", "level"), _app),
     "checklists": Shape(("kind",), _checklist),
     "windows": Shape(("kind", "customer_class", "importance"), _windows),
     "planned_work": Shape(("name",), _planned_work),
+    "storms": Shape(("rule",), _storm),
 }

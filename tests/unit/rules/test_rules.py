@@ -182,6 +182,7 @@ def test_tolerances_service_and_speeds_answer(book):
     assert book.tolerance("reading_window_days", TODAY).value == 2
     assert book.service("repair", TODAY).value == {"minutes": 60, "skill": "repair"}
     assert book.speed_kmh("urban", TODAY).value == 25
+    assert book.driving("detour_factor", TODAY).value == "1.3"
     with pytest.raises(NoRule):
         book.tolerance("patience", TODAY)
 
@@ -407,6 +408,11 @@ def pack(name: str, keys: str, value: str) -> str:
         (pack("service", 'kind = "repair"', '{ minutes = 5, skill = "" }'), "skill must be a name"),
         (pack("speeds", 'site_class = "*"', "30"), "site_class must be one of"),
         (pack("speeds", 'site_class = "urban"', "151"), "from 1 to 150"),
+        (pack("driving", 'name = "luck"', "1"), "name must be one of access_kmh, detour_factor"),
+        (pack("driving", 'name = "detour_factor"', '"0.99"'), "detour_factor must be at least 1"),
+        (pack("driving", 'name = "free_flow_factor"', '"0"'), "must be at least 0.1"),
+        (pack("driving", 'name = "access_kmh"', "0"), "must be at least 1"),
+        (pack("driving", 'name = "network_reach_m"', '"far"'), "value must be a decimal"),
         (pack("apps", 'of = "app"\nplatform = "*"\nlevel = "soft_eol"', '"new"'), "must be a version in text"),
         (pack("apps", 'of = "app"\nplatform = "*"\nlevel = "soft_eol"', "2"), "must be a version in text"),
         (pack("apps", 'of = "phone"\nplatform = "*"\nlevel = "soft_eol"', '"2"'), "of must be one of app, schema"),
