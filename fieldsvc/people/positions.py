@@ -61,7 +61,8 @@ def last(crew_ids: Iterable[str], since: datetime) -> dict[str, CrewPosition]:
 
 def newest(crew_ids: Collection[str] | None, since: datetime) -> Select[Any]:
     """The same of all crews (``crew_ids`` None) or these, beside the crew; to be ordered and paged by the caller."""
-    query = select(Crew, CrewPosition).join(CrewPosition, _newest_of_crew()).where(CrewPosition.until_at >= since)
+    both: Any = select(Crew, CrewPosition)
+    query: Select[Any] = both.join(CrewPosition, _newest_of_crew()).where(CrewPosition.until_at >= since)
     return query if crew_ids is None else query.where(among(Crew.id, crew_ids))
 
 
