@@ -192,6 +192,11 @@ def explain(question: Question, candidates: Sequence[Candidate], travel: TravelT
     )
 
 
+def open_to(question: Question, candidates: Sequence[Candidate]) -> set[str]:
+    """The ids of those that nothing rules out before ways are measured; what they hold need not be known yet."""
+    return {candidate.crew_id for candidate in candidates if _screened(question, candidate) is None}
+
+
 def _holds(candidate: Candidate, job_id: str) -> bool:
     return any(job.id == job_id for day in candidate.days for job in day.held)
 
