@@ -7,15 +7,16 @@ from datetime import datetime, timedelta
 from flask import current_app
 
 from fieldsvc.api import idempotency
-from fieldsvc.base.db import transaction
+from fieldsvc.base.db import reading, transaction
 from fieldsvc.config import Settings
 from fieldsvc.feed import horizon
 from fieldsvc.people import positions
+from fieldsvc.people.actors import SYSTEM
 from fieldsvc.queue import ring
 from fieldsvc.sync import reconcile as reconciling
 from fieldsvc.sync import sweep as sweeping
 from fieldsvc.sync import uploads
-from fieldsvc.work import closing, dispatch
+from fieldsvc.work import campaign_steps, campaigns, closing, dispatch, incidents, merging
 from workers.runtime import task
 
 
@@ -36,6 +37,12 @@ def run_dispatch(run_id: str, *, now: datetime) -> None:
 
 
 @task(transactional=False)
+def run_campaign(campaign_id: str, *, now: datetime) -> None:
+    """Do what a campaign waits for: its schedule, its jobs, or their withdrawal."""
+    campaign_steps.run(campaign_id, now)
+
+
+@task(transactional=False)
 def inspect_attachment(upload_id: str, *, now: datetime) -> None:
     """Look at a file that has come whole, and tell whoever waits for it."""
     uploads.inspect(current_app.extensions["fieldsvc.store"], upload_id, now)
@@ -48,7 +55,12 @@ def sweep(*, now: datetime) -> int:
     ttl = timedelta(seconds=settings.upload_ttl)
     with transaction():
         installs, runs = list(sweeping.due(now)), list(dispatch.due(now))
+        planned = campaigns.due(now)
+    _merge_what_came_apart(now)
     with transaction():
+        incidents.tell_over(now)
+    with transaction():
+        merging.settle(now)
         closing.close_due(now)
         idempotency.forget(now)
         positions.forget(now - timedelta(seconds=settings.position_ttl))
@@ -59,6 +71,15 @@ def sweep(*, now: datetime) -> int:
         horizon.forget(now)
     rung = [ring("reconcile", install_id) for install_id in installs]
     rung += [ring("run_dispatch", run_id) for run_id in runs]
+    rung += [ring("run_campaign", campaign_id) for campaign_id in planned]
     rung += [ring("inspect_attachment", upload_id) for upload_id in arrived]
     uploads.forget(current_app.extensions["fieldsvc.store"], over, now, ttl)
     return sum(rung)
+
+
+def _merge_what_came_apart(now: datetime) -> None:
+    with reading():
+        territory_ids = merging.unsettled(now)
+    for territory_id in territory_ids:
+        with transaction():
+            merging.look_through(SYSTEM.source(now), territory_id)

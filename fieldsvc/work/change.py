@@ -5,7 +5,7 @@ Callers hold the job's row (:func:`lock`), decide, and say what changes; nothing
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -17,7 +17,7 @@ from fieldsvc.base.errors import Conflict, NotFound
 from fieldsvc.base.plain import plain
 from fieldsvc.history.record import Source, record
 from fieldsvc.people.models import Crew
-from fieldsvc.work import documents
+from fieldsvc.work import documents, promises
 from fieldsvc.work.models import Assignment, Job
 
 WAITING = ("waiting_to_be_scheduled", "scheduled", "returned")
@@ -201,6 +201,59 @@ def cancel(source: Source, job: Job, note: str) -> None:
         _release(source, job, "cancelled", "job.cancelled", "cancelled", note=note)
     for assist in assists(job):
         cancel(source, assist, f"{job.number} was cancelled")
+
+
+def revive(
+    source: Source, job: Job, status: str, fields: Mapping[str, Any], clocks: Collection[str], *, note: str
+) -> None:
+    """Bring back a job that was cancelled by mistake: it is ``status`` again, without a crew, its promises run on.
+
+    :param clocks: the kinds of those promises that were running when it was cancelled.
+    :raises Conflict: it is not cancelled.
+    """
+    if job.status != "cancelled":
+        raise Conflict(f"job {job.number} is {job.status}", "state-not-allowed", status_now=job.status)
+    for clock in job.clocks:
+        if clock.kind in clocks:
+            clock.verdict, clock.known_at = "running", None
+    apply(source, job, "job.revived", {**fields, "status": status}, note=note)
+
+
+def reported(source: Source, job: Job, at: datetime) -> dict[str, Any]:
+    """The trouble was reported at another time than the job says: its promises count from there.
+
+    Answers the fields of the job that change with it, for :func:`apply`. A date that a dispatcher has set stays.
+    """
+    first_due = min((clock.due_at for clock in job.clocks), default=None)
+    made = {promise.kind: promise for promise in promises.made_for(job.kind, job.site_class, at)}
+    for clock in job.clocks:
+        if (promise := made.get(clock.kind)) is None:
+            continue
+        before = {"started_at": plain(clock.started_at), "due_at": plain(clock.due_at), "verdict": clock.verdict}
+        clock.started_at, clock.due_at, clock.source = promise.started_at, promise.due_at, promise.source
+        if clock.reached_at is not None and clock.verdict in ("met", "missed"):
+            clock.verdict = "met" if clock.reached_at <= clock.due_at else "missed"
+        record(
+            source,
+            "promise.moved",
+            "commitment_clock",
+            clock.id,
+            before=before,
+            after={
+                "kind": clock.kind,
+                "started_at": plain(clock.started_at),
+                "due_at": plain(clock.due_at),
+                "verdict": clock.verdict,
+            },
+            job_id=job.id,
+            job_kind=job.kind,
+            customer_id=job.customer_id,
+            territory_id=job.territory_id,
+        )
+    fields: dict[str, Any] = {"reported_at": at}
+    if first_due is not None and job.due_at == first_due:
+        fields["due_at"] = min(clock.due_at for clock in job.clocks)
+    return fields
 
 
 def assists(job: Job) -> Sequence[Job]:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import Text, cast, exists, select
+from sqlalchemy import Text, cast, select
 
 from fieldsvc import rules
 from fieldsvc.base.db import db
 from fieldsvc.history.record import Source
-from fieldsvc.work import change, documents
-from fieldsvc.work.models import Incident, Job
+from fieldsvc.work import change, documents, incidents
+from fieldsvc.work.models import Job
 
 AT_ONCE = 200
 """Jobs closed in one transaction; the sweep comes again."""
@@ -32,20 +32,13 @@ def close_due(now: datetime) -> int:
     )
     source = Source("system", now, id="system", name="fieldsvc")
     closed = 0
+    over: set[str] = set()
     for job in due:
         change.apply(source, job, "job.closed", {"status": "closed"})
         if job.crew_id is not None:
             documents.take_away(job, job.crew_id, "closed")
         if job.incident_id is not None:
-            _close_incident(job.incident_id, now)
+            over.add(job.incident_id)
         closed += 1
+    incidents.close(over, now)
     return closed
-
-
-def _close_incident(incident_id: str, now: datetime) -> None:
-    """An incident is over when none of its jobs is left to be done."""
-    db.session.flush()
-    left = exists().where(Job.incident_id == incident_id, Job.status.not_in(change.ENDED))
-    if not db.session.scalar(select(left)):
-        incident = db.session.get_one(Incident, incident_id)
-        incident.state, incident.closed_at = "closed", now

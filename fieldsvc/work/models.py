@@ -14,11 +14,12 @@ from fieldsvc.base.db import Base
 class Incident(Base):
     """The underlying fault. Tickets point to it; none is deleted when they merge.
 
-    ``state``: open, merged (into ``merged_into_id``; its tickets point there) or closed. ``kind`` is the kind of job that
-    goes out for it, ``lead_job_id`` the one that does. ``calls`` counts its tickets, ``customers`` those who called, each
-    once. ``opened_at`` and ``last_call_at`` are when the first and the last of them called. ``joinable``: a rule may put
-    it together with others; what a dispatcher has parted no longer is. ``told_at``: when all who called were noted as told
-    that it is over.
+    ``state``: open, merged (into ``merged_into_id``; its tickets point there) or closed. ``kind`` is the kind of job
+    that goes out for it, ``lead_job_id`` the one that does. Transformer area, feeder and place are those of the first
+    call, ``areas`` all transformer areas with calls. ``calls`` counts its tickets, ``customers`` those who called, each
+    once. ``opened_at`` and ``last_call_at`` are when the first and the last of them called. ``joinable``: a rule may
+    put it together with others; what a dispatcher has parted no longer is. ``told_at``: when all who called were noted
+    as told that it is over.
     """
 
     __tablename__ = "incident"
@@ -32,6 +33,7 @@ class Incident(Base):
     territory_id: Mapped[str | None] = mapped_column(ForeignKey("territory.id"))
     kind: Mapped[str | None] = mapped_column(String(30))
     transformer_area: Mapped[str | None] = mapped_column(String(80))
+    areas: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")
     feeder: Mapped[str | None] = mapped_column(String(80))
     lon: Mapped[float | None]
     lat: Mapped[float | None]
@@ -222,10 +224,12 @@ class CommitmentClock(Base):
 class DispatchRun(Base):
     """One request to plan. ``state``: queued, running, done, failed or cancelled.
 
-    ``mode``: ``fill`` gives what waits to crews and moves nothing else; ``replan`` plans everything anew that is not under
-    way; ``insert`` puts ``job_id`` in and shows what it displaces; ``crew_out`` plans anew what ``without_crew_ids``
-    hold. A ``what_if`` run changes nothing until somebody accepts it. ``before`` and ``after`` are the totals of the plan
-    in force and of this one: jobs, late, metres, overtime_minutes. ``travel`` says where the travel times came from.
+    ``mode``: ``fill`` gives what waits to crews and moves nothing else; ``replan`` plans everything anew that is not
+    under way; ``insert`` puts ``job_id`` in and shows what it displaces; ``crew_out`` plans anew what
+    ``without_crew_ids`` hold. A ``what_if`` run changes nothing until somebody accepts it. ``before`` and ``after`` are
+    the totals of the plan in force and of this one: jobs, assigned, late, metres, travel_minutes, overtime_minutes.
+    ``travel`` says where the travel times came from. ``waits_for`` is the run that is planning one of its territories
+    while this one is queued.
     """
 
     __tablename__ = "dispatch_run"
@@ -239,6 +243,7 @@ class DispatchRun(Base):
     kinds: Mapped[list[Any] | None]
     job_id: Mapped[str | None] = mapped_column(String(36))
     without_crew_ids: Mapped[list[Any] | None]
+    waits_for: Mapped[str | None] = mapped_column(String(36))
     plan_from: Mapped[datetime]
     plan_until: Mapped[datetime | None]
     requested_by: Mapped[str | None] = mapped_column(String(36))
@@ -262,7 +267,8 @@ class DispatchArea(Base):
     """A part of a run that is planned by itself: some territories and the crews that work there in this run.
 
     ``stage``: ``area``, or ``border`` for the second pass, in which neighbours help out with what is left. ``state``:
-    queued, running, done, failed or cancelled.
+    queued, running (it is being planned), planned (what was decided is being carried out), done, failed or cancelled.
+    ``before`` and ``after`` are its share of the run's.
     """
 
     __tablename__ = "dispatch_area"
@@ -279,6 +285,9 @@ class DispatchArea(Base):
     considered: Mapped[int] = mapped_column(default=0)
     assigned: Mapped[int] = mapped_column(default=0)
     failure: Mapped[str | None] = mapped_column(String(300))
+    before: Mapped[dict[str, Any] | None]
+    after: Mapped[dict[str, Any] | None]
+    travel: Mapped[dict[str, Any] | None]
 
 
 class DispatchClaim(Base):
@@ -294,9 +303,9 @@ class DispatchClaim(Base):
 class DispatchDecision(Base):
     """What a run decided for one job and why; ``crew_id`` is empty when it found nobody.
 
-    ``why`` holds the numbers behind ``detail``. ``former_*`` is what the job had when the plan was made, ``seen`` what must
-    not have changed when the decision is accepted. ``taken``: ``accepted``, ``changed_meanwhile``, ``left`` or None (a
-    what-if run that nobody has accepted).
+    ``why`` holds the numbers behind ``detail``. ``former_*`` is what the job had when the plan was made, ``seen`` what
+    must not have changed when the decision is carried out. ``taken``: ``wanted`` (to be carried out), ``accepted``,
+    ``changed_meanwhile`` or None (of a what-if run that nobody has accepted).
     """
 
     __tablename__ = "dispatch_decision"

@@ -15,7 +15,7 @@ from fieldsvc.base.plain import plain
 from fieldsvc.history.record import Source, record
 from fieldsvc.records import contacts
 from fieldsvc.records.models import Customer, ServiceLocation
-from fieldsvc.work import jobs, numbers
+from fieldsvc.work import incidents, jobs, merging, numbers
 from fieldsvc.work.models import Incident, Ticket
 
 REPORTING_KINDS = ("call", "web", "app", "walk_in", "transfer", "import")
@@ -46,6 +46,8 @@ class NewTicket:
 def receive(source: Source, new: NewTicket, scope: Collection[str] | None = None) -> Ticket:
     """Take in a ticket: it opens an incident, sends out a job, and is noted as a contact of the customer.
 
+    A call about a fault that enough others have called about joins it, and no second job goes out (``work.merging``).
+
     :raises Invalid: unknown kind; received later than now.
     :raises Conflict: a customer or usage point that is unknown or out of ``scope``; ``already-exists``: the external
         key is taken.
@@ -64,9 +66,6 @@ def receive(source: Source, new: NewTicket, scope: Collection[str] | None = None
     wanted = jobs.with_customer(_job_for(new, received_at, scope), scope)
     place = jobs.placed(wanted, now)
     jobs.require_scope(place.territory_id, scope)
-    incident = Incident(id=new_id(), state="open", territory_id=place.territory_id, opened_at=received_at)
-    db.session.add(incident)
-    db.session.flush()
     ticket = Ticket(
         id=new_id(),
         number=numbers.draw(Ticket.number, "T-")[0],
@@ -83,14 +82,19 @@ def receive(source: Source, new: NewTicket, scope: Collection[str] | None = None
         lat=place.lat,
         address=place.address,
         territory_id=place.territory_id,
-        incident_id=incident.id,
         received_at=received_at,
         created_at=now,
     )
+    storm = incidents.storm_rules(now)
+    incident = incidents.opened(ticket, new.job_kind, storm)
+    db.session.flush()
+    ticket.incident_id = incident.id
     db.session.add(ticket)
     db.session.flush()
-    if new.job_kind is not None:
-        ticket.job_id = jobs.store(source, replace(wanted, incident_id=incident.id), place).id
+    joined = merging.arrived(source, incident, storm)
+    if new.job_kind is not None and not (joined and ticket.job_id):
+        ticket.job_id = jobs.store(source, replace(wanted, incident_id=ticket.incident_id), place).id
+        db.session.get_one(Incident, ticket.incident_id).lead_job_id = ticket.job_id
     _tell(source, ticket)
     return ticket
 

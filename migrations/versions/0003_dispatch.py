@@ -99,6 +99,21 @@ def upgrade() -> None:
         sa.Column("considered", sa.Integer(), nullable=False),
         sa.Column("assigned", sa.Integer(), nullable=False),
         sa.Column("failure", sa.String(length=300), nullable=True),
+        sa.Column(
+            "before",
+            sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
+            nullable=True,
+        ),
+        sa.Column(
+            "after",
+            sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
+            nullable=True,
+        ),
+        sa.Column(
+            "travel",
+            sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
+            nullable=True,
+        ),
         sa.ForeignKeyConstraint(["run_id"], ["dispatch_run.id"], name=op.f("fk_dispatch_area_run_id_dispatch_run")),
         sa.PrimaryKeyConstraint("run_id", "number", name=op.f("pk_dispatch_area")),
     )
@@ -251,6 +266,7 @@ def upgrade() -> None:
                 nullable=True,
             )
         )
+        batch_op.add_column(sa.Column("waits_for", sa.String(length=36), nullable=True))
         batch_op.add_column(sa.Column("plan_until", sa.DateTime(timezone=True), nullable=True))
         batch_op.add_column(
             sa.Column(
@@ -280,6 +296,14 @@ def upgrade() -> None:
     with op.batch_alter_table("incident", schema=None) as batch_op:
         batch_op.add_column(sa.Column("kind", sa.String(length=30), nullable=True))
         batch_op.add_column(sa.Column("transformer_area", sa.String(length=80), nullable=True))
+        batch_op.add_column(
+            sa.Column(
+                "areas",
+                sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
+                server_default="[]",
+                nullable=False,
+            )
+        )
         batch_op.add_column(sa.Column("feeder", sa.String(length=80), nullable=True))
         batch_op.add_column(sa.Column("lon", sa.Double(), nullable=True))
         batch_op.add_column(sa.Column("lat", sa.Double(), nullable=True))
@@ -387,6 +411,7 @@ def downgrade() -> None:
         batch_op.drop_column("lat")
         batch_op.drop_column("lon")
         batch_op.drop_column("feeder")
+        batch_op.drop_column("areas")
         batch_op.drop_column("transformer_area")
         batch_op.drop_column("kind")
 
@@ -398,6 +423,7 @@ def downgrade() -> None:
         batch_op.drop_column("after")
         batch_op.drop_column("before")
         batch_op.drop_column("plan_until")
+        batch_op.drop_column("waits_for")
         batch_op.drop_column("without_crew_ids")
         batch_op.drop_column("job_id")
         batch_op.drop_column("what_if")
