@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, NamedTuple
 
-from fieldsvc.geo import telling
+from fieldsvc.geo import sentences
 from fieldsvc.geo.crs import lonlat_fault
 from fieldsvc.geo.model import Goals, PlanCrew, PlanJob, Tier, TravelReport
 from fieldsvc.geo.routes import END, START, Fault, Walk, Ways, walk
@@ -148,7 +148,7 @@ class _Judged:
 
     candidate: Candidate
     rule: str | None
-    said: telling.Said
+    said: sentences.Said
     insertion: Insertion | None = None
     cost: tuple[float, ...] = ()
 
@@ -220,12 +220,12 @@ def _screened(question: Question, candidate: Candidate) -> _Judged | None:
     """The first rule that says no before any way has been measured."""
     job = question.job
     if job.pinned and job.crew_id not in (None, candidate.crew_id):
-        return _Judged(candidate, "pinned_elsewhere", telling.pinned_elsewhere(candidate.code))
+        return _Judged(candidate, "pinned_elsewhere", sentences.pinned_elsewhere(candidate.code))
     if not candidate.active:
-        return _Judged(candidate, "not_active", telling.not_active(candidate.code))
+        return _Judged(candidate, "not_active", sentences.not_active(candidate.code))
     if not candidate.days:
         until = question.off_shift_until
-        return _Judged(candidate, "off_shift", telling.off_shift(candidate.code, until, question.now, question.zone))
+        return _Judged(candidate, "off_shift", sentences.off_shift(candidate.code, until, question.now, question.zone))
     refusals = [_refusal(question, candidate, day) for day in candidate.days]
     if None in refusals:
         return None
@@ -238,17 +238,17 @@ def _refusal(question: Question, candidate: Candidate, day: Day) -> _Judged | No
     load = sum(other.load for other in held)
     partner = next((one for one in held if one.id == job.assists or one.assists == job.id), None)
     if crew.lon is None or crew.lat is None:
-        return _Judged(candidate, "no_base", telling.no_base(code))
+        return _Judged(candidate, "no_base", sentences.no_base(code))
     if not job.skills <= crew.skills:
-        return _Judged(candidate, "skill", telling.lacks(code, "skills", job.skills, crew.skills))
+        return _Judged(candidate, "skill", sentences.lacks(code, "skills", job.skills, crew.skills))
     if not job.equipment <= crew.equipment:
-        return _Judged(candidate, "equipment", telling.lacks(code, "equipment", job.equipment, crew.equipment))
+        return _Judged(candidate, "equipment", sentences.lacks(code, "equipment", job.equipment, crew.equipment))
     if not _may_go(job, crew):
-        return _Judged(candidate, "territory", telling.territory(code, candidate.away_m, candidate.help_out_m))
+        return _Judged(candidate, "territory", sentences.territory(code, candidate.away_m, candidate.help_out_m))
     if partner is not None:
-        return _Judged(candidate, "second_crew", telling.second_crew(code, partner.number))
+        return _Judged(candidate, "second_crew", sentences.second_crew(code, partner.number))
     if crew.capacity is not None and job.load and load + job.load > crew.capacity:
-        return _Judged(candidate, "capacity", telling.capacity(code, crew.capacity, load, job.load))
+        return _Judged(candidate, "capacity", sentences.capacity(code, crew.capacity, load, job.load))
     return None
 
 
@@ -321,9 +321,9 @@ def _best(question: Question, candidate: Candidate, day: Day, ways: Ways) -> _Ju
         if not question.tier.soonest and cost[0] == 0:
             break  # the places come in the order of the driving they add: no promise broken, none cheaper follows
     if best is not None:
-        return _Judged(candidate, None, telling.Said("", {}), best[1], best[0])
+        return _Judged(candidate, None, sentences.Said("", {}), best[1], best[0])
     assert worst is not None
-    rule, said = telling.fault(candidate.code, job, worst[1], now, question.zone)
+    rule, said = sentences.fault(candidate.code, job, worst[1], now, question.zone)
     return _Judged(candidate, rule, said)
 
 
@@ -391,7 +391,7 @@ def _helps_out(job: PlanJob, crew: PlanCrew) -> bool:
     return job.territory_id not in crew.home and not job.pinned
 
 
-def later(job_id: str, insertion: Insertion) -> list[telling.Later]:
+def later(job_id: str, insertion: Insertion) -> list[sentences.Later]:
     """The other jobs of the route that would begin later, and late, because of the job."""
     was = {visit.job.id: visit for visit in insertion.before.visits}
     found = []
@@ -399,7 +399,7 @@ def later(job_id: str, insertion: Insertion) -> list[telling.Later]:
         before = was.get(visit.job.id)
         if before is not None and visit.job.id != job_id and visit.late_min > before.late_min:
             more = (visit.begin_at - before.begin_at) / timedelta(minutes=1)
-            found.append(telling.Later(visit.job.number, visit.begin_at, more, visit.late_min))
+            found.append(sentences.Later(visit.job.number, visit.begin_at, more, visit.late_min))
     return found
 
 
@@ -420,8 +420,8 @@ def _verdict(question: Question, judged: _Judged, holder: _Judged | None) -> Ver
     rule, numbers = _compared(question, judged, holder), _numbers(question, judged.insertion)
     against = None
     if holder is not None and holder is not judged and holder.insertion is not None:
-        against = telling.Said(holder.candidate.code, _numbers(question, holder.insertion))
-    words = telling.possible(rule, telling.Said(candidate.code, numbers), against, question.now, question.zone)
+        against = sentences.Said(holder.candidate.code, _numbers(question, holder.insertion))
+    words = sentences.possible(rule, sentences.Said(candidate.code, numbers), against, question.now, question.zone)
     return Verdict(candidate.crew_id, candidate.code, True, rule, words, numbers, judged.cost)
 
 

@@ -18,7 +18,7 @@ from fieldsvc.base.clock import parse_time
 from fieldsvc.base.db import db
 from fieldsvc.base.errors import NotFound
 from fieldsvc.base.plain import plain
-from fieldsvc.geo import telling
+from fieldsvc.geo import sentences
 from fieldsvc.geo.explain import Candidate, Explanation, Question, Verdict, explain, fault_of, open_to
 from fieldsvc.geo.model import Goals, TravelReport
 from fieldsvc.geo.travel import TravelTimes
@@ -184,7 +184,7 @@ def _told(
     numbers = found.holder.numbers if found and found.holder else {}
     beside = f"; now {found.holder.words}" if found and found.holder else ""
     if given is not None and given["by"] == "staff":
-        when = telling.at(parse_time(given["at"]), now, zone)
+        when = sentences.at(parse_time(given["at"]), now, zone)
         did = "pinned it to" if job.pinned else "gave it to"
         return _Told("pinned" if job.pinned else "by_hand", f"{given['name']} {did} {code} at {when}{beside}", numbers)
     if decided is None:
@@ -204,7 +204,7 @@ def _without_crew(
     if decided is None:
         return _Told("not_planned", f"no dispatch run has decided about it yet; {live}", {})
     decision, run = decided
-    when = telling.at(run.finished_at or run.created_at, now, zone)
+    when = sentences.at(run.finished_at or run.created_at, now, zone)
     return _Told(decision.reason, f"the run of {when} found nobody: {decision.detail}; {live}", decision.why or {})
 
 
@@ -215,7 +215,7 @@ def _live(job: Job, found: Explanation | None) -> str:
             "no_place": "it has no place a crew could be sent to",
             "no_territory": f"its place lies in no territory: {job.territory_reason or 'outside of all'}",
         }.get(_place_fault(job), "its window ends before it begins")
-    nobody = telling.ruled_out([(one.rule, one.numbers) for one in found.impossible])
+    nobody = sentences.ruled_out([(one.rule, one.numbers) for one in found.impossible])
     if not found.possible:
         return f"nobody can now: {nobody}" if nobody else "there is no crew in your territories"
     best = found.possible[0]
@@ -253,7 +253,7 @@ def _changes(
     if edited:
         told.append(f"changed since the run: {', '.join(edited)}")
     if job.planned_start != decision.planned_start and job.planned_start is not None and decision.planned_start:
-        begin, was = (telling.at(moment, now, zone) for moment in (job.planned_start, decision.planned_start))
+        begin, was = (sentences.at(moment, now, zone) for moment in (job.planned_start, decision.planned_start))
         told.append(f"it is planned for {begin} now, the run planned it for {was}")
     if holder is None:
         return told
@@ -261,7 +261,7 @@ def _changes(
         return [*told, f"it does not come out any more: {holder.words}"]
     begin_at = holder.numbers["begin_at"]
     if job.planned_start is not None and abs(begin_at - job.planned_start) > DRIFT:
-        begin, was = (telling.at(moment, now, zone) for moment in (begin_at, job.planned_start))
+        begin, was = (sentences.at(moment, now, zone) for moment in (begin_at, job.planned_start))
         told.append(f"as things stand it begins at {begin}, the plan says {was}")
     return told
 
