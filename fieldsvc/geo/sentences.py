@@ -1,142 +1,201 @@
-"""Reads a finished draft: routes with their times, and of every stop and every job left over the reason, with numbers."""
+"""Verdicts on crews as sentences a dispatcher would say, with the numbers they are made of."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import Any
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime, tzinfo
+from typing import Any, NamedTuple
 
-from fieldsvc.geo.drafting import Basis
-from fieldsvc.geo.model import Route, Stop
-from fieldsvc.geo.screening import Refusal
-from fieldsvc.geo.timing import Draft, Task, Team
+from fieldsvc.geo.model import PlanJob
+from fieldsvc.geo.routes import Fault
 
 
-def routes(basis: Basis, settled: Collection[int], grouped: Collection[str]) -> tuple[Route, ...]:
-    """The routes of all teams with something to do, by crew id."""
-    draft = basis.draft
-    return tuple(_route(basis, team, settled, grouped) for team in draft.teams if draft.planned_by(team.number))
+class Said(NamedTuple):
+    """A sentence and its numbers."""
+
+    words: str
+    numbers: Mapping[str, Any]
 
 
-def _route(basis: Basis, team: Team, settled: Collection[int], grouped: Collection[str]) -> Route:
-    draft, steps = basis.draft, basis.draft.steps[team.number]
-    moments = draft.moments(team.number, steps)
-    assert moments is not None
-    stops: list[Stop] = []
-    place, seconds, metres = team.place, 0, 0.0
-    for position, (step, moment) in enumerate(zip(steps, moments, strict=True)):
-        if step < 0:
-            continue
-        task = draft.tasks[step]
-        way, far = draft.seconds[place][task.place], float(basis.matrix.metres[place, task.place])
-        late = 0.0 if task.due is None else max(0.0, round((moment.begin - task.due) / 60, 1))
-        without = [*steps[:position], *steps[position + 1 :]]
-        why = {
-            "rule": _rule(task, team, draft, settled, grouped),
-            "distance_m": round(far),
-            "travel_min": round(way / 60, 1),
-            "considered": len(draft.considered[task.number]),
-            "added_min": round(draft.added(team.number, without, position, step) / 60, 1),
-            **({"late_min": late} if late else {}),
-            **_further(task, team),
+class Later(NamedTuple):
+    """Another job that would begin ``later_min`` later than without the job, and be late by ``late_min`` then.
+
+    ``number`` is empty for one the reader may not see.
+    """
+
+    number: str
+    begin_at: datetime
+    later_min: float
+    late_min: float
+
+    def row(self) -> dict[str, Any]:
+        return {
+            "job_number": self.number or None,
+            "begin_at": self.begin_at,
+            "later_min": round(self.later_min, 1),
+            "late_min": round(self.late_min, 1),
         }
-        at = [basis.epoch + timedelta(seconds=second) for second in moment]
-        stops.append(
-            Stop(
-                task.job.id,
-                team.crew.id,
-                team.crew.load + len(stops) + 1,
-                *at,
-                travel_min=round(way / 60, 2),
-                distance_m=round(far, 1),
-                late_min=late,
-                why=why,
-            )
-        )
-        place, seconds, metres = task.place, seconds + way, metres + far
-    if team.end_place is not None:
-        seconds += draft.seconds[place][team.end_place]
-        metres += float(basis.matrix.metres[place, team.end_place])
-    end = draft.finish(team.number, steps)
-    return Route(
-        team.crew.id,
-        tuple(stops),
-        basis.epoch + timedelta(seconds=team.start),
-        basis.epoch + timedelta(seconds=end),
-        round(metres, 1),
-        round(seconds / 60, 2),
-        round(max(0, end - team.end) / 60, 2),
+
+
+def at(moment: datetime, now: datetime, zone: tzinfo) -> str:
+    """A time as it is said: the time of day, with the date on any other day than today."""
+    local, today = moment.astimezone(zone), now.astimezone(zone).date()
+    return f"{local:%H:%M}" if local.date() == today else f"{local:%H:%M} on {local:%Y-%m-%d}"
+
+
+def minutes(value: float) -> str:
+    return f"{value:.1f} min"
+
+
+def km(metres: float) -> str:
+    return f"{metres / 1000:.1f} km"
+
+
+def listed(words: Collection[str]) -> str:
+    return ", ".join(sorted(words)) or "none"
+
+
+def pinned_elsewhere(code: str) -> Said:
+    return Said(f"{code} cannot have it: a dispatcher has pinned the job to another crew", {})
+
+
+def not_active(code: str) -> Said:
+    return Said(f"{code} is not active", {})
+
+
+def off_shift(code: str, until: datetime | None, now: datetime, zone: tzinfo) -> Said:
+    span = f" until {at(until, now, zone)}" if until else ""
+    return Said(f"{code} has no shift from now{span}", {"until": until})
+
+
+def no_base(code: str) -> Said:
+    return Said(f"{code} has neither a base nor a known position, so no way can be measured", {})
+
+
+def lacks(code: str, what: str, needed: Collection[str], has: Collection[str]) -> Said:
+    missing = sorted(set(needed) - set(has))
+    numbers = {"missing": missing, "needed": sorted(needed), "has": sorted(has)}
+    return Said(f"{code} lacks {listed(missing)} ({what} needed: {listed(needed)}; it has: {listed(has)})", numbers)
+
+
+def territory(code: str, away_m: float | None, help_out_m: float | None) -> Said:
+    words = f"{code} does not serve the territory of the job"
+    if away_m is not None and help_out_m is not None:
+        words += f", and {km(away_m)} beyond its own is farther than the {km(help_out_m)} it may help out"
+    return Said(words, {"away_m": _whole(away_m), "help_out_m": _whole(help_out_m)})
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else round(value)
+
+
+def second_crew(code: str, number: str) -> Said:
+    other = number or "the job it belongs to"
+    return Said(
+        f"{code} has {other} already, which takes a second crew at the same time", {"job_number": number or None}
     )
 
 
-def _rule(task: Task, team: Team, draft: Draft, settled: Collection[int], grouped: Collection[str]) -> str:
-    """What decided, the strongest first."""
-    job = task.job
-    if job.pinned and job.crew_id == team.crew.id:
-        return "pinned"
-    if job.id in grouped:
-        return "assists" if job.assists else "two_crews"
-    if task.number in settled and task.tier.soonest:
-        return "soonest_arrival"
-    if len(draft.considered[task.number]) == 1:
-        return "only_crew"
-    if job.territory_id not in team.crew.home:
-        return "helping_out"
-    return "least_added_driving"
+def capacity(code: str, most: int, held: int, load: int) -> Said:
+    words = f"{code} takes {most} units of load along and holds {held}; the job needs {load}, {most - held} are left"
+    return Said(words, {"capacity": most, "held": held, "needed": load})
 
 
-def _further(task: Task, team: Team) -> dict[str, Any]:
-    beyond = team.crew.reach.get(task.job.territory_id or "")
-    return {} if beyond is None or task.job.territory_id in team.crew.home else {"beyond_home_m": round(beyond)}
+def fault(code: str, job: PlanJob, found: Fault, now: datetime, zone: tzinfo) -> tuple[str, Said]:
+    """The rule and the sentence of what a route with the job in it would break."""
+    rule = "others_window" if found.rule == "window" and found.job is not job else found.rule
+    other = (found.job.number if found.job else "") or "another job of its route"
+    numbers: dict[str, Any] = {"would": found.would, "limit": found.limit}
+    if found.job is not None and found.job is not job:
+        numbers["job_number"] = found.job.number or None
+    if found.would is None or found.limit is None:
+        first = other if found.job is not job else "the one it has to follow"
+        words = {
+            "unreachable": f"there is no way for {code} to the job and on to its next stop",
+            "follows": f"{code} would do the job before {first}",
+        }[rule]
+        return rule, Said(words, numbers)
+    numbers["excess_min"] = round(found.excess_min, 1)
+    would, limit = at(found.would, now, zone), at(found.limit, now, zone)
+    words = {
+        "window": f"{code} could be there at {would} at the earliest, the window closes at {limit}",
+        "others_window": f"with it {code} would be at {other} at {would}, whose window closes at {limit}",
+        "outranked": f"with it {code} would begin {other}, which is more urgent, at {would} instead of {limit}",
+        "break": f"with it {code} would begin its break at {would}, which has to begin by {limit}",
+        "shift_end": f"with it {code} would be done at {would}, its shift ends at {limit}",
+    }[rule]
+    return rule, Said(words, numbers)
 
 
-def refusal(basis: Basis, task: Task, *, in_group: bool) -> Refusal:
-    """Why a task that somebody may do stands in no route."""
-    draft, number = basis.draft, task.number
-    able = sorted(draft.considered[number])
-    draft.latest[number], draft.earliest[number] = draft.horizon, 0
-    draft.ends = [team.last for team in draft.teams]
-    if not any(draft.alone(number, team) for team in able):
-        return _alone_too_long(basis, task, able)
-    if in_group:
-        return Refusal("no_second_crew", f"{_crews(len(able))} could, but never two at the same time")
-    planned = draft.planned()
-    higher = [n for n, team in planned.items() if team in able and draft.tasks[n].tier.rank < task.tier.rank]
-    holding = sum(1 for team in planned.values() if team in able)
-    needs = f"it needs {task.service / 60:g} min on site"
-    if higher:
-        ranked = f"{len(higher)} of the {holding} jobs they have go before it by rank"
-        return Refusal("outranked", f"{_crews(len(able))} could, and {ranked}; {needs}")
-    return Refusal("no_shift_time", f"{_crews(len(able))} could, and their {holding} jobs leave no time; {needs}")
+_RULED_OUT = {
+    "pinned_elsewhere": "ruled out by a pin to another crew",
+    "not_active": "not active",
+    "off_shift": "off shift",
+    "no_base": "without a base or position",
+    "territory": "of other territories",
+    "second_crew": "busy with the other half of the work",
+    "capacity": "without room for its load",
+    "unreachable": "with no way to it",
+    "follows": "in the wrong order",
+    "outranked": "bound to more urgent work",
+    "window": "too late for its window",
+    "others_window": "bound to the windows of other jobs",
+    "break": "without time beside their break",
+    "shift_end": "without enough time left in their shift",
+}
 
 
-def _alone_too_long(basis: Basis, task: Task, able: list[int]) -> Refusal:
-    """Not even a crew with nothing else to do could: for its windows, or for the length of the shift."""
-    draft, number = basis.draft, task.number
-    draft.tasks[number] = replace(task, windows=((0, draft.horizon),))
-    free = [team for team in able if draft.alone(number, team)]
-    draft.tasks[number] = task
-    teams = [draft.teams[team] for team in able]
-    soonest = min(team.start + draft.seconds[team.place][task.place] for team in teams)
-    if free and task.windows:
-        opens, closes = task.windows[0][0], task.windows[-1][1]
-        detail = f"{_crews(len(able))} could come, but not inside {_span(basis, opens, closes)}"
-        return Refusal("window_missed", f"{detail}; the first would be there {_time(basis.epoch, soonest)}")
-    longest = max(team.last - team.start for team in teams)
-    detail = (
-        f"{task.service / 60:g} min on site and the way do not fit; the longest shift has {longest / 60:g} min left"
+def ruled_out(refusals: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
+    """``3 crews lack metering, 2 are off shift``: rule and numbers of each refusal, the most frequent first."""
+    told = Counter(
+        f"lack {listed(numbers['missing'])}" if "missing" in numbers else f"are {_RULED_OUT[rule]}"
+        for rule, numbers in refusals
     )
-    return Refusal("no_shift_time", detail)
+    parts = []
+    for what, count in sorted(told.items(), key=lambda one: (-one[1], one[0])):
+        one = what.replace("lack ", "lacks ", 1) if what.startswith("lack ") else what.replace("are ", "is ", 1)
+        who = "" if parts else (" crew" if count == 1 else " crews")
+        parts.append(f"{count}{who} {one if count == 1 else what}")
+    return ", ".join(parts)
 
 
-def _span(basis: Basis, opens: int, closes: int) -> str:
-    return f"{_time(basis.epoch, opens)} to {_time(basis.epoch, closes)}"
+def possible(rule: str, one: Said, holder: Said | None, now: datetime, zone: tzinfo) -> str:
+    """What a crew that could do the job would take for it, beside ``holder``, which has it. ``words``: their codes."""
+    code, mine = one
+    told = f"{code} {'has it' if rule == 'has_it' else 'could'}: {_costs(mine, now, zone)}"
+    if holder is None:
+        return told
+    theirs = holder.numbers
+    beside = {
+        "later_begin": f"{holder.words}, which has it, begins at {at(theirs['begin_at'], now, zone)}",
+        "more_late": f"{holder.words}, which has it, {_punctual(theirs)}",
+        "more_driving": f"{holder.words}, which has it, adds {minutes(theirs['added_min'])}",
+        "helping_out": f"{holder.words}, which has it, adds {minutes(theirs['added_min'])} in a territory of its own",
+        "one_more_crew": f"{holder.words}, which has it, is out anyway",
+        "better_now": f"taken alone that is better than what {holder.words} takes, which has it: "
+        f"{_costs(theirs, now, zone)}",
+    }[rule]
+    return f"{told}; {beside}"
 
 
-def _time(epoch: datetime, second: int) -> str:
-    return (epoch + timedelta(seconds=second)).strftime("%Y-%m-%d %H:%M")
+def _costs(numbers: Mapping[str, Any], now: datetime, zone: tzinfo) -> str:
+    parts = [
+        f"begins at {at(numbers['begin_at'], now, zone)} as stop {numbers['stop']} of {numbers['stops']}",
+        f"{minutes(numbers['added_min'])} of driving more ({numbers['added_km']:.1f} km)",
+    ]
+    if numbers["late_min"]:
+        parts.append(f"{minutes(numbers['late_min'])} late")
+    for more in numbers["makes_late"]:
+        parts.append(f"{more['job_number'] or 'another job'} would be {minutes(more['late_min'])} late")
+    if numbers["helps_out"]:
+        parts.append("helping out beyond its own territories")
+    if numbers["overtime_min"]:
+        parts.append(f"{minutes(numbers['overtime_min'])} of overtime")
+    return ", ".join(parts)
 
 
-def _crews(number: int) -> str:
-    return "one crew" if number == 1 else f"{number} crews"
+def _punctual(numbers: Mapping[str, Any]) -> str:
+    if numbers["late_min"]:
+        return f"is {minutes(numbers['late_min'])} late"
+    return "makes others less late" if numbers["makes_late"] else "keeps every promise"
