@@ -277,6 +277,7 @@ class Kind:
     :param reconcile: ``(operation, situation) -> Decision``; pure, never raises on what a device sent.
     :param bulk: whether it is planned in bulk, by campaigns.
     :param interrupts_supply: whether the customer is without supply while it is done.
+    :param needs_meter: whether it is done at a meter, and takes another one along.
     :param periodic: whether it falls due by the customer's inspection cycle.
     """
 
@@ -290,4 +291,5 @@ class Kind:
     reconcile: Callable[[Operation, Situation], Decision]
     bulk: bool = False
     interrupts_supply: bool = False
+    needs_meter: bool = False
     periodic: bool = False

@@ -325,4 +325,5 @@ KIND = Kind(
     reconcile=reconcile,
     bulk=True,
     interrupts_supply=True,
+    needs_meter=True,
 )

@@ -9,19 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from sqlalchemy import insert, select
+from sqlalchemy import select
 
 from fieldsvc import kinds
 from fieldsvc.base import sheet
 from fieldsvc.base.db import db
 from fieldsvc.base.sheet import Layout, Outcome, Refusal, Refused, Row
 from fieldsvc.history.record import Source
-from fieldsvc.people import territories
-from fieldsvc.people.models import Territory
 from fieldsvc.records.importing import point
 from fieldsvc.records.models import Customer, ServiceLocation, UsagePoint
-from fieldsvc.work import jobs, numbers
-from fieldsvc.work.models import CommitmentClock, Job
+from fieldsvc.work import jobs
+from fieldsvc.work.bulk import store_all
+from fieldsvc.work.models import Job
 
 BATCH = 500
 COLUMNS = (
@@ -57,7 +56,8 @@ class JobImport:
         keys = [one.new.external_key for one in asked]
         there = set(db.session.scalars(select(Job.external_key).where(Job.external_key.in_(keys))))
         self.outcome.unchanged += len(there)
-        self._store(source, self._settled([one for one in asked if one.new.external_key not in there]))
+        new = self._settled([one for one in asked if one.new.external_key not in there])
+        self.outcome.created += len(store_all(source, new, "job.imported"))
 
     def _read(self, row: Row | Refusal) -> _Asked | None:
         if isinstance(row, Refusal):
@@ -125,26 +125,6 @@ class JobImport:
             except Refused as fault:
                 self.outcome.refused.append(one.row.refused(fault))
         return settled
-
-    def _store(self, source: Source, new: Sequence[jobs.NewJob]) -> None:
-        if not new:
-            return
-        now = source.recorded_at
-        spots = [(one.lon, one.lat) for one in new if one.lon is not None and one.lat is not None]
-        located = iter(territories.index(now).locate_many([lon for lon, _ in spots], [lat for _, lat in spots]))
-        site_classes = dict(db.session.execute(select(Territory.id, Territory.site_class)).all())
-        drawn = numbers.draw(Job.number, "J-", len(new))
-        drafts = []
-        for one, number in zip(new, drawn, strict=True):
-            here = next(located) if one.lon is not None and one.lat is not None else None
-            drafts.append(jobs.drafted(one, jobs.place_of(one, here, site_classes), number, now))
-        db.session.execute(insert(Job), [draft.row for draft in drafts])
-        clocks = [clock.row(draft.row["id"]) for draft in drafts for clock in draft.clocks]
-        if clocks:
-            db.session.execute(insert(CommitmentClock), clocks)
-        for draft in drafts:
-            jobs.tell_made(source, "job.imported", draft)
-        self.outcome.created += len(drafts)
 
 
 def _hazards(row: Row) -> list[str]:
