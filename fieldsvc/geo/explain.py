@@ -233,22 +233,23 @@ def _screened(question: Question, candidate: Candidate) -> _Judged | None:
 
 
 def _refusal(question: Question, candidate: Candidate, day: Day) -> _Judged | None:
-    job, crew, code = question.job, day.crew, candidate.code
+    job, crew, code, off = question.job, day.crew, candidate.code, question.goals.off
     held = [other for other in day.held if other.id != job.id]
     load = sum(other.load for other in held)
     partner = next((one for one in held if one.id == job.assists or one.assists == job.id), None)
     if crew.lon is None or crew.lat is None:
         return _Judged(candidate, "no_base", sentences.no_base(code))
-    if not job.skills <= crew.skills:
+    if "skill" not in off and not job.skills <= crew.skills:
         return _Judged(candidate, "skill", sentences.lacks(code, "skills", job.skills, crew.skills))
-    if not job.equipment <= crew.equipment:
+    if "equipment" not in off and not job.equipment <= crew.equipment:
         return _Judged(candidate, "equipment", sentences.lacks(code, "equipment", job.equipment, crew.equipment))
-    if not _may_go(job, crew):
+    if "territory" not in off and not _may_go(job, crew):
         return _Judged(candidate, "territory", sentences.territory(code, candidate.away_m, candidate.help_out_m))
     if partner is not None:
         return _Judged(candidate, "second_crew", sentences.second_crew(code, partner.number))
-    if crew.capacity is not None and job.load and load + job.load > crew.capacity:
-        return _Judged(candidate, "capacity", sentences.capacity(code, crew.capacity, load, job.load))
+    room = crew.capacity if "capacity" not in off and job.load else None
+    if room is not None and load + job.load > room:
+        return _Judged(candidate, "capacity", sentences.capacity(code, room, load, job.load))
     return None
 
 
@@ -353,19 +354,24 @@ def _seconds(ways: Ways, start: str, end: str) -> float:
 def _new_fault(question: Question, insertion: Insertion) -> Fault | None:
     """The worst that the job would do to the route, leaving out what was wrong without it."""
     job, before, after = question.job, insertion.before, insertion.after
-    known = {(fault.rule, fault.job.id if fault.job else ""): fault.excess_min for fault in before.faults}
+    known = {_befalls(fault): fault.excess_min for fault in before.faults}
     found = [
         fault
         for fault in after.faults
-        if fault.job is job or fault.excess_min > known.get((fault.rule, fault.job.id if fault.job else ""), -1.0)
+        if _befalls(fault)[1] == job.id or fault.excess_min > known.get(_befalls(fault), -1.0)
     ]
+    slack = timedelta(minutes=question.goals.soonest_slack_min)
     begun = {visit.job.id: visit.begin_at for visit in before.visits}
     for visit in after.visits:
         tier = question.goals.tiers.get(visit.job.tier)
-        if visit.job is not job and tier is not None and tier.soonest and tier.rank < question.tier.rank:
-            was = begun[visit.job.id]
-            found += [Fault("outranked", visit.job, visit.begin_at, was)] if visit.begin_at > was else []
+        if visit.job.id != job.id and tier is not None and tier.soonest and tier.rank < question.tier.rank:
+            limit = begun[visit.job.id] + slack
+            found += [Fault("outranked", visit.job, visit.begin_at, limit)] if visit.begin_at > limit else []
     return max(found, key=lambda fault: fault.excess_min, default=None)
+
+
+def _befalls(fault: Fault) -> tuple[str, str]:
+    return fault.rule, fault.job.id if fault.job else ""
 
 
 def _cost(question: Question, insertion: Insertion) -> tuple[float, ...]:

@@ -7,7 +7,7 @@ be told beside what was wrong before.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import NamedTuple
@@ -102,9 +102,11 @@ def walk(crew: PlanCrew, jobs: Sequence[PlanJob], ways: Ways, goals: Goals, now:
     :param ways: knows :data:`START` and every job; :data:`END` where the crew has to be somewhere at the end.
     """
     start = sets_out(crew, now)
-    breaks = sorted((pause for pause in crew.breaks if pause.latest >= start), key=lambda pause: pause.earliest)
+    ahead = [pause for pause in crew.breaks if pause.latest >= start and "break" not in goals.off]
+    breaks = sorted(ahead, key=lambda pause: pause.earliest)
+    timed = [replace(job, windows=()) for job in jobs] if "window" in goals.off else jobs
     reached: dict[int, _Reached] = {0: _Reached(0.0, start, None, (), None)}
-    for here, job in zip([START, *(job.id for job in jobs)], jobs, strict=False):
+    for here, job in zip([START, *(job.id for job in jobs)], timed, strict=False):
         reached = _onward(reached, breaks, ways.seconds(here, job.id), job)
     last = jobs[-1].id if jobs else START
     home = ways.seconds(last, END) if goals.return_to_base and END in ways.rows else 0

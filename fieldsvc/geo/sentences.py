@@ -104,13 +104,14 @@ def capacity(code: str, most: int, held: int, load: int) -> Said:
 
 def fault(code: str, job: PlanJob, found: Fault, now: datetime, zone: tzinfo) -> tuple[str, Said]:
     """The rule and the sentence of what a route with the job in it would break."""
-    rule = "others_window" if found.rule == "window" and found.job is not job else found.rule
+    mine = found.job is None or found.job.id == job.id
+    rule = "others_window" if found.rule == "window" and not mine else found.rule
     other = (found.job.number if found.job else "") or "another job of its route"
     numbers: dict[str, Any] = {"would": found.would, "limit": found.limit}
-    if found.job is not None and found.job is not job:
+    if found.job is not None and not mine:
         numbers["job_number"] = found.job.number or None
     if found.would is None or found.limit is None:
-        first = other if found.job is not job else "the one it has to follow"
+        first = "the one it has to follow" if mine else other
         words = {
             "unreachable": f"there is no way for {code} to the job and on to its next stop",
             "follows": f"{code} would do the job before {first}",
@@ -121,7 +122,7 @@ def fault(code: str, job: PlanJob, found: Fault, now: datetime, zone: tzinfo) ->
     words = {
         "window": f"{code} could be there at {would} at the earliest, the window closes at {limit}",
         "others_window": f"with it {code} would be at {other} at {would}, whose window closes at {limit}",
-        "outranked": f"with it {code} would begin {other}, which is more urgent, at {would} instead of {limit}",
+        "outranked": f"with it {code} would begin {other}, which is more urgent, at {would}, later than {limit}",
         "break": f"with it {code} would begin its break at {would}, which has to begin by {limit}",
         "shift_end": f"with it {code} would be done at {would}, its shift ends at {limit}",
     }[rule]
