@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import marshmallow as ma
 from flask import g
 
 from fieldsvc import kinds
-from fieldsvc.api import access, etag, idempotency, paging
+from fieldsvc.api import access, etag, idempotency, paging, positions
 from fieldsvc.api.frame import Blueprint
 from fieldsvc.api.schemas import (
     SKILL_PATTERN,
@@ -34,7 +35,8 @@ from fieldsvc.base.clock import utc_now
 from fieldsvc.base.db import reading, transaction
 from fieldsvc.geo.territories import SITE_CLASSES
 from fieldsvc.kinds.lifecycle import STATUSES
-from fieldsvc.work import jobs, queries
+from fieldsvc.people.actors import ADMIN
+from fieldsvc.work import jobs, queries, routes
 from fieldsvc.work.models import Job
 
 blp = Blueprint("jobs", __name__, url_prefix="/v1/jobs", description="Jobs: what has to be done, where, by whom")
@@ -248,6 +250,19 @@ class CustomerNamed(Schema):
     name = Text(200, required=True)
 
 
+class Eta(Schema):
+    at = UtcTime(required=True)
+    origin = Choice(
+        "position",
+        "job",
+        "base",
+        data_key="from",
+        required=True,
+        metadata={"description": "Where the crew is taken to be: as its device told, at its last job, at its base."},
+    )
+    age_s = Int(required=True, allow_none=True, metadata={"description": "How old that knowledge is."})
+
+
 class JobAnswer(JobRow):
     clocks = ma.fields.List(Member(Clock), required=True)
     assignment = Member(AssignmentAnswer, allow_none=True, required=True)
@@ -255,6 +270,11 @@ class JobAnswer(JobRow):
     crew = Member(Named, allow_none=True, required=True)
     territory = Member(Named, allow_none=True, required=True)
     customer = Member(CustomerNamed, allow_none=True, required=True)
+    eta = Member(
+        Eta,
+        allow_none=True,
+        metadata={"description": "When the crew will be there; told to dispatchers and supervisors."},
+    )
 
 
 class JobsArgs(PageArgs):
@@ -316,8 +336,18 @@ def create_job(body: dict[str, Any]) -> Any:
 @blp.response(200, JobAnswer)
 def get_job(job_id: str) -> Any:
     """A job with its promises, its crew, and who had it before"""
+    now = utc_now()
     with reading():
-        return _answer(queries.job(job_id, g.actor.scope))
+        job = queries.job(job_id, g.actor.scope)
+        page, status, headers = _answer(job)
+        return page | _eta(job, now), status, headers
+
+
+def _eta(job: Job, now: datetime) -> dict[str, Any]:
+    """Told to those who may know where crews are."""
+    if g.actor.role not in (*access.DISPATCHERS, ADMIN):
+        return {}
+    return {"eta": routes.eta(job, now, positions.travel(now), positions.fresh())}
 
 
 @blp.patch("/<id:job_id>")

@@ -9,12 +9,29 @@ from flask import current_app, request
 
 from fieldsvc.api import access, paging
 from fieldsvc.api.frame import Blueprint
-from fieldsvc.api.schemas import Choice, Ident, Int, Lat, Lon, Member, Number, Schema, Text, UtcTime, page_of
+from fieldsvc.api.schemas import (
+    Choice,
+    Flag,
+    Ident,
+    Int,
+    Lat,
+    ListOf,
+    Lon,
+    Member,
+    Number,
+    Schema,
+    Text,
+    UtcTime,
+    page_of,
+)
 from fieldsvc.base.clock import format_time, utc_now
 from fieldsvc.base.db import reading
 from fieldsvc.config import Settings
+from fieldsvc.geo.source import TravelSource
+from fieldsvc.geo.travel import TravelTimes
 from fieldsvc.people import crews, positions
 from fieldsvc.people.models import Crew, CrewPosition
+from fieldsvc.work import routes
 
 blp = Blueprint("positions", __name__, url_prefix="/v1", description="Where crews are, and when they will be where")
 
@@ -61,6 +78,75 @@ class OnePositionAnswer(Schema):
     lat = Lat(required=True, allow_none=True)
 
 
+class OriginAnswer(Schema):
+    lon = Lon(required=True)
+    lat = Lat(required=True)
+    source = Choice(
+        "position",
+        "job",
+        "base",
+        required=True,
+        metadata={"description": "As told by a device, the last job, the base."},
+    )
+    at = UtcTime(required=True, allow_none=True)
+    age_s = Int(required=True, allow_none=True)
+
+
+class TravelAnswer(Schema):
+    provider = Text(200, required=True)
+    fallback = Int(required=True, metadata={"description": "Ways that the provider did not know."})
+    notes = ListOf(Text(500), required=True)
+
+
+class PromiseAhead(Schema):
+    kind = Text(20, required=True, metadata={"description": "A stage promised, `due` of the job, or its `window`."})
+    due_at = UtcTime(required=True)
+    expected_at = UtcTime(required=True)
+    late_min = Number(0, 1e9, required=True)
+    will_break = Flag(required=True)
+
+
+class StopAnswer(Schema):
+    job_id = Ident(required=True, allow_none=True, metadata={"description": "null: outside of your territories."})
+    number = Text(40, required=True, allow_none=True)
+    title = Text(200, required=True, allow_none=True)
+    kind = Text(30, required=True, allow_none=True)
+    status = Text(30, required=True, allow_none=True)
+    lon = Lon(required=True, allow_none=True)
+    lat = Lat(required=True, allow_none=True)
+    address = Text(300, required=True, allow_none=True)
+    planned_order = Int(required=True, allow_none=True)
+    planned_start = UtcTime(required=True, allow_none=True)
+    planned_end = UtcTime(required=True, allow_none=True)
+    expected_arrival = UtcTime(required=True, allow_none=True)
+    expected_begin = UtcTime(required=True, allow_none=True)
+    expected_end = UtcTime(required=True, allow_none=True)
+    delay_min = Number(
+        -1e9, 1e9, required=True, allow_none=True, metadata={"description": "Below 0: ahead of the plan."}
+    )
+    travel_min = Number(0, 1e9, required=True, allow_none=True)
+    distance_m = Number(0, 1e9, required=True, allow_none=True)
+    note = Choice(
+        "no_place",
+        "no_start",
+        "no_way",
+        "stopped",
+        required=True,
+        allow_none=True,
+        metadata={"description": "Why the way there is not known, or that work was stopped and goes on some time."},
+    )
+    promises = ListOf(Member(PromiseAhead), required=True)
+
+
+class RouteAnswer(Schema):
+    crew_id = Ident(required=True)
+    at = UtcTime(required=True)
+    origin = Member(OriginAnswer, required=True, allow_none=True)
+    travel = Member(TravelAnswer, required=True)
+    stops = ListOf(Member(StopAnswer), max=routes.MOST, required=True)
+    more = Flag(required=True)
+
+
 class TrackArgs(paging.PageArgs):
     since = UtcTime(data_key="from", metadata={"description": "Without it, as long as positions are kept."})
     until = UtcTime(data_key="to")
@@ -70,6 +156,18 @@ def kept_since(now: datetime) -> datetime:
     """The oldest time that anything is told of, whether or not the sweep has been there."""
     settings: Settings = current_app.extensions["fieldsvc.settings"]
     return now - timedelta(seconds=settings.position_ttl)
+
+
+def fresh() -> timedelta:
+    """How old a position may be to tell where a crew is."""
+    settings: Settings = current_app.extensions["fieldsvc.settings"]
+    return timedelta(seconds=settings.position_fresh)
+
+
+def travel(now: datetime) -> TravelTimes:
+    """Travel times as this service has them today."""
+    source: TravelSource = current_app.extensions["fieldsvc.travel"]
+    return source.on(now.date())
 
 
 def position_answer(row: CrewPosition) -> dict[str, Any]:
@@ -171,3 +269,19 @@ def crew_track(args: dict[str, Any], crew_id: str) -> Any:
         statement = positions.track(crew.id, max(args.get("since", oldest), oldest), args.get("until"))
         page = paging.fetch(statement, [CrewPosition.until_at, CrewPosition.id], args, descending=False)
         return _page(page, lambda row: (row, {}))
+
+
+@blp.get("/crews/<id:crew_id>/route")
+@access.staff(*access.DISPATCHERS)
+@blp.response(200, RouteAnswer)
+def crew_route(crew_id: str) -> dict[str, Any]:
+    """A crew's jobs in order: when planned, when to be expected, and which promises will not be kept
+
+    From where the crew is: the last position of its devices if that is fresh, else its last job, else its base. At most
+    200 jobs. A job outside of your territories takes its time and says nothing of itself.
+    """
+    now = utc_now()
+    with reading():
+        crew = crews.get(access.actor(), crew_id)
+        route = routes.of_crew(crew, now, travel(now), fresh())
+        return routes.as_dict(route, access.actor().scope, now)
