@@ -6,6 +6,7 @@ import importlib
 import secrets
 from pathlib import Path
 
+import structlog
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -16,6 +17,8 @@ from fieldsvc.base.store import Store
 from fieldsvc.config import BadSetting, Settings
 from fieldsvc.geo.roads import BadNetwork
 from fieldsvc.geo.source import TravelSource
+
+log = structlog.get_logger(__name__)
 
 _MODELS = ("people", "records", "work", "feed", "history", "sync", "api")
 
@@ -54,6 +57,8 @@ def create_app(settings: Settings | None = None) -> Flask:
         travel = TravelSource.of(settings.travel)
     except BadNetwork as error:
         raise BadSetting(f"FIELDSVC_TRAVEL: {error}") from None
+    for row in travel.network.refused if travel.network else ():
+        log.warning("road-left-out", file=row.file, line=row.line, reason=row.reason)
     load_models()
     app = Flask("fieldsvc", static_folder=None)
     app.config.update(

@@ -19,9 +19,8 @@ import shapely
 from numpy.typing import NDArray
 
 from fieldsvc.geo.crs import lonlat_fault
-from fieldsvc.geo.model import TravelReport
 from fieldsvc.geo.pairs import NO_ROAD, PairCache, Ways
-from fieldsvc.geo.travel import NO_WAY, Geodesic, Matrix, Place, coordinates, on_earth, pair_count, straight_m
+from fieldsvc.geo.travel import Geodesic, Matrix, Place, completed, coordinates, noted, on_earth, straight_m
 
 _METRES_BITS = 2.0**27
 """An edge weighs hundredths of a second times this, plus its decimetres: one number that a search adds up exactly (in
@@ -194,7 +193,8 @@ class Roads:
         same = np.zeros(seconds.shape, dtype=bool)
         same[here] = np.equal.outer(node_of, node_of)
         self._on_foot(lonlat, same, seconds, metres)
-        return self._answer(places, seconds, metres, cached & ~same)
+        matrix = completed(self.name, self.geodesic, places, seconds, metres, cached & ~same)
+        return noted(matrix, self._notes(matrix, seconds, len(real) - len(covered)))
 
     def _on_foot(
         self,
@@ -209,46 +209,16 @@ class Roads:
         metres[here, there] = straight
         seconds[here, there] = straight * (3.6 / self.access_kmh)
 
-    def _answer(
-        self,
-        places: Sequence[Place],
-        seconds: NDArray[np.float64],
-        metres: NDArray[np.float64],
-        cached: NDArray[np.bool_],
-    ) -> Matrix:
-        off, hole = np.isnan(seconds), np.isinf(seconds)
-        np.fill_diagonal(off, False)
-        usable = np.isfinite(seconds)
-        matrix = Matrix(
-            np.rint(np.where(usable, seconds, NO_WAY)).astype(np.int32),
-            np.where(usable, metres, 0.0),
-            TravelReport(self.name),
-        )
-        np.fill_diagonal(matrix.seconds, 0)
-        self.geodesic.fill_in(matrix, places, off)
-        notes = []
-        fallback = int(np.count_nonzero(off & (matrix.seconds != NO_WAY)))
-        if fallback:
-            far = int(np.count_nonzero(np.isnan(np.diagonal(seconds))))
-            notes.append(
-                f"{far} of {len(places)} places are more than {self.reach_m:g} m from every road of "
+    def _notes(self, matrix: Matrix, seconds: NDArray[np.float64], far: int) -> Iterator[str]:
+        if fallback := matrix.report.fallback:
+            yield (
+                f"{far} of {len(matrix.seconds)} places are more than {self.reach_m:g} m from every road of "
                 f"{self.network.name}: {fallback} pairs from the geodesic"
             )
-        if holes := int(np.count_nonzero(hole)):
-            notes.append(
-                f"{self.network.name} has no way for {holes} pairs: dead ends of one-way streets, or parts apart"
-            )
-        if self.network.refused:
-            notes.append(f"{len(self.network.refused)} rows of {self.network.name} were left out when it was read")
-        report = TravelReport(
-            self.name,
-            pairs=pair_count(len(places)),
-            cached=int(np.count_nonzero(cached)),
-            fallback=fallback,
-            holes=int(np.count_nonzero(matrix.seconds == NO_WAY)),
-            notes=tuple(notes),
-        )
-        return Matrix(matrix.seconds, matrix.metres, report)
+        if holes := int(np.count_nonzero(np.isinf(seconds))):
+            yield f"{self.network.name} has no way for {holes} pairs: one-way dead ends, or parts that touch no other"
+        if refused := len(self.network.refused):
+            yield f"{refused} rows of {self.network.name} were left out when it was read"
 
 
 def _each(

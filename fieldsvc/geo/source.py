@@ -9,6 +9,7 @@ from pathlib import Path
 from fieldsvc import rules
 from fieldsvc.geo.pairs import PairCache
 from fieldsvc.geo.roads import RoadNetwork, Roads
+from fieldsvc.geo.routing import WIRES, Routed, RoutingServer
 from fieldsvc.geo.territories import SITE_CLASSES
 from fieldsvc.geo.travel import DEFAULT_SPEED_KMH, Geodesic, TravelTimes
 
@@ -27,13 +28,15 @@ class TravelSource:
 
     @classmethod
     def of(cls, setting: str) -> TravelSource:
-        """The source a setting names: ``geodesic``, ``roads:<folder>``.
+        """The source a setting names: ``geodesic``, ``roads:<folder>``, ``osrm:<url>``, ``valhalla:<url>``.
 
         :raises BadNetwork: the folder holds no usable road network.
         """
         kind, _, rest = setting.partition(":")
         if kind == "roads":
             return cls._roads(RoadNetwork.read(Path(rest)))
+        if kind in WIRES:
+            return cls._routed(RoutingServer(WIRES[kind], rest))
         return cls(lambda geodesic, _day: geodesic)
 
     @classmethod
@@ -47,6 +50,16 @@ class TravelSource:
             return Roads(network, geodesic, cache, traffic, access, reach)
 
         return cls(build, network)
+
+    @classmethod
+    def _routed(cls, server: RoutingServer) -> TravelSource:
+        caches: dict[float, PairCache] = {}
+
+        def build(geodesic: Geodesic, day: date) -> TravelTimes:
+            reach = _driving("network_reach_m", day)
+            return Routed(server, geodesic, caches.setdefault(reach, PairCache()), reach)
+
+        return cls(build)
 
     def on(self, day: date) -> TravelTimes:
         """Travel times by the speeds and factors in force on ``day``."""

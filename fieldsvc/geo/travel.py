@@ -5,8 +5,8 @@ Distances are metres on the WGS 84 ellipsoid, times are whole seconds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
@@ -114,6 +114,42 @@ class Geodesic:
             return []
         _, _, metres = _GEOD.inv(list(lons), list(lats), [lon] * len(lons), [lat] * len(lats))
         return [Leg(m, m * per_metre) for m in metres]
+
+
+def completed(
+    name: str,
+    geodesic: Geodesic,
+    places: Sequence[Place],
+    seconds: NDArray[np.float64],
+    metres: NDArray[np.float64],
+    cached: NDArray[np.bool_],
+) -> Matrix:
+    """A provider's matrix, its open pairs answered by the geodesic and everything counted.
+
+    :param seconds: NaN where the provider has no answer, infinite where there is no way.
+    :param cached: which answers are remembered ones.
+    """
+    unanswered, usable = np.isnan(seconds), np.isfinite(seconds)
+    np.fill_diagonal(unanswered, False)
+    matrix = Matrix(
+        np.rint(np.where(usable, seconds, NO_WAY)).astype(np.int32),
+        np.where(usable, metres, 0.0),
+        TravelReport(name, pair_count(len(places)), cached=int(np.count_nonzero(cached))),
+    )
+    np.fill_diagonal(matrix.seconds, 0)
+    geodesic.fill_in(matrix, places, unanswered)
+    hole = matrix.seconds == NO_WAY
+    counted = replace(
+        matrix.report,
+        fallback=int(np.count_nonzero(unanswered & ~hole)),
+        holes=int(np.count_nonzero(hole)),
+    )
+    return replace(matrix, report=counted)
+
+
+def noted(matrix: Matrix, notes: Iterable[str]) -> Matrix:
+    """The matrix with these notes in its report."""
+    return replace(matrix, report=replace(matrix.report, notes=tuple(notes)))
 
 
 def coordinates(places: Sequence[Place]) -> NDArray[np.float64]:
