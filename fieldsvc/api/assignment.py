@@ -60,7 +60,7 @@ class Decided(Schema):
     late_minutes = Number(0, 1e8, allow_none=True, required=True)
 
 
-class TravelAnswer(Schema):
+class TravelUsed(Schema):
     provider = Text(40, required=True)
     pairs = Int(required=True)
     cached = Int(required=True)
@@ -99,7 +99,7 @@ class WhyAnswer(Schema):
         keys=ma.fields.String(), values=ma.fields.Integer(), required=True, metadata={"description": "Rule → crews."}
     )
     left_out = Int(required=True, metadata={"description": "Crews too far away to be looked at."})
-    travel = Member(TravelAnswer, allow_none=True, required=True)
+    travel = Member(TravelUsed, allow_none=True, required=True)
     asked_at = UtcTime(required=True)
 
 
