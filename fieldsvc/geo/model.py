@@ -107,6 +107,10 @@ class Tier:
     soonest: bool = False
 
 
+HARD_RULES = ("skill", "equipment", "territory", "capacity", "window", "break")
+"""The rules a plan never breaks, unless the rule pack switches one off."""
+
+
 DEFAULT_TIERS: Mapping[str, Tier] = MappingProxyType(
     {
         "hazard": Tier(1, 100, soonest=True),
@@ -128,7 +132,10 @@ class Goals:
     :param return_to_base: the way home counts, and fits in before the end of the shift.
     :param crew_cost_min: what it costs to send out one more crew, in minutes of driving.
     :param help_cost_min: what it costs to take a job outside of the home territories.
-    :param effort: how hard the solver tries, 1 to 5.
+    :param effort: how hard the solver tries, 0 to 5.
+    :param soonest_slack_min: how much later than it could a job of a ``soonest`` tier may begin, so that the crew's
+        other work goes with it.
+    :param off: hard rules that do not hold, of :data:`HARD_RULES`.
     """
 
     tiers: Mapping[str, Tier] = field(default_factory=lambda: dict(DEFAULT_TIERS))
@@ -137,7 +144,9 @@ class Goals:
     return_to_base: bool = True
     crew_cost_min: int = 0
     help_cost_min: int = 20
-    effort: int = 3
+    effort: int = 2
+    soonest_slack_min: int = 5
+    off: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -193,11 +202,12 @@ class TravelReport:
 
 @dataclass(frozen=True)
 class Plan:
-    """Routes by crew id, and the jobs nobody got, by job id."""
+    """Routes by crew id, and the jobs nobody got, by job id. ``notes``: what was wrong with crews, in words."""
 
     routes: tuple[Route, ...]
     unassigned: tuple[Unassigned, ...]
     travel: TravelReport
+    notes: tuple[str, ...] = ()
 
     @property
     def stops(self) -> Sequence[Stop]:

@@ -1,0 +1,84 @@
+"""Fills the routes of a draft by the solver, giving up promises in small steps, and no rank for a lower one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+
+from fieldsvc.geo.model import Goals
+from fieldsvc.geo.placing import rank
+from fieldsvc.geo.solver import solve
+from fieldsvc.geo.timing import Draft
+
+
+def fill(draft: Draft, active: Collection[int], settled: set[int], goals: Goals) -> None:
+    """Put the ``active`` tasks into routes. ``settled``: those that stand there and stay with their teams."""
+    steps = goals.lateness_steps_min or (0,)
+    fresh = set(active) - draft.planned().keys()
+    for number in fresh:
+        _allow(draft, number, steps[0])
+    base = [list(route) for route in draft.steps]
+    _solve(draft, active, settled, goals)
+    for minutes in (*steps[1:], None):
+        late = [n for n in fresh - draft.planned().keys() if draft.tasks[n].due is not None]
+        if not late:
+            break
+        for number in late:
+            _allow(draft, number, minutes)
+        _solve(draft, active, settled, goals)
+    if goals.overtime_min and set(active) - draft.planned().keys():
+        draft.ends = [team.last for team in draft.teams]
+        _solve(draft, active, settled, goals)
+    if _outranked(draft, active):
+        _by_rank(draft, active, settled, base, goals)
+
+
+def _allow(draft: Draft, number: int, minutes: int | None) -> None:
+    """How late the task may begin: so many minutes after it was promised, None: at any time."""
+    due = draft.tasks[number].due
+    draft.latest[number] = draft.horizon if due is None or minutes is None else min(draft.horizon, due + minutes * 60)
+
+
+def _solve(draft: Draft, active: Collection[int], settled: set[int], goals: Goals) -> None:
+    """One run of the solver over what is planned and what could be; never for the worse."""
+    planned, before, served = draft.planned(), [list(route) for route in draft.steps], _served(draft)
+    hopeful = [n for n in active if n in planned or any(draft.alone(n, team) for team in sorted(draft.allowed[n]))]
+    if len(hopeful) > len(planned):
+        solve(draft, hopeful, settled, goals)
+        if _served(draft) < served or not settled <= draft.planned().keys():
+            draft.steps = before
+        _insert(draft, hopeful)
+
+
+def _insert(draft: Draft, numbers: Collection[int]) -> None:
+    """Put in what the solver left over and what still fits between the others, in order of rank."""
+    planned = draft.planned()
+    for task in sorted((draft.tasks[n] for n in numbers if n not in planned), key=rank):
+        spots = [spot for team in sorted(draft.allowed[task.number]) for spot in draft.spots(task.number, team)]
+        if spots:
+            draft.put(min(spots, key=lambda spot: (spot.added, spot.begin, spot.team, spot.position)), task.number)
+
+
+def _served(draft: Draft) -> tuple[int, ...]:
+    """How many are planned of each rank, the highest first: what two drafts are compared by."""
+    counted = Counter(draft.tasks[n].tier.rank for n in draft.planned())
+    return tuple(counted[level] for level in sorted({task.tier.rank for task in draft.tasks}))
+
+
+def _outranked(draft: Draft, active: Collection[int]) -> bool:
+    """Whether a task is left out while one of a lower rank is not."""
+    planned = draft.planned()
+    left = [draft.tasks[n].tier.rank for n in active if n not in planned]
+    return bool(left) and any(draft.tasks[n].tier.rank > min(left) for n in planned)
+
+
+def _by_rank(draft: Draft, active: Collection[int], settled: set[int], base: list[list[int]], goals: Goals) -> None:
+    """Solve again rank by rank, each on top of what the higher ones got; keep it if they got more."""
+    before, served = [list(route) for route in draft.steps], _served(draft)
+    draft.steps = [list(route) for route in base]
+    standing = draft.planned().keys()
+    for level in sorted({draft.tasks[n].tier.rank for n in active}):
+        chosen = [n for n in active if draft.tasks[n].tier.rank <= level or n in standing]
+        _solve(draft, chosen, settled, goals)
+    if _served(draft) <= served:
+        draft.steps = before
