@@ -16,7 +16,7 @@ from fieldsvc.queue import ring
 from fieldsvc.sync import reconcile as reconciling
 from fieldsvc.sync import sweep as sweeping
 from fieldsvc.sync import uploads
-from fieldsvc.work import campaign_steps, campaigns, closing, dispatch, incidents, merging
+from fieldsvc.work import campaign_steps, campaigns, closing, dispatch, incidents, inspections, merging
 from workers.runtime import task
 
 
@@ -65,6 +65,8 @@ def sweep(*, now: datetime) -> int:
         idempotency.forget(now)
         positions.forget(now - timedelta(seconds=settings.position_ttl))
         arrived, over = uploads.due(), uploads.expire(now, ttl)
+    with transaction():
+        inspections.make_due(now, settings.local_zone)
     with transaction():
         horizon.move(now, timedelta(seconds=settings.feed_horizon))
     with transaction():

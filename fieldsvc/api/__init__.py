@@ -26,6 +26,8 @@ ROOMS = (
     "crews",
     "devices",
     "positions",
+    "calendar",
+    "features",
     "tickets",
     "incidents",
     "jobs",
@@ -33,6 +35,7 @@ ROOMS = (
     "dispatch",
     "outages",
     "campaigns",
+    "inspections",
     "records",
     "history",
     "reviews",
@@ -80,6 +83,8 @@ def init_app(app: Flask) -> None:
     api = Api(app, spec_kwargs={"info": {"description": _ABOUT}})
     for name, about in (("staffToken", "from POST /v1/tokens"), ("deviceToken", "from POST /sync/v1/enrol")):
         api.spec.components.security_scheme(name, {"type": "http", "scheme": "bearer", "description": about})
+    basic = "user name, and an API token as the password: for calendars and maps, on routes that only read"
+    api.spec.components.security_scheme("staffBasic", {"type": "http", "scheme": "basic", "description": basic})
     for room in ROOMS:
         api.register_blueprint(importlib.import_module(f"fieldsvc.api.{room}").blp)
 

@@ -1,4 +1,4 @@
-"""Campaigns and planned outages: bulk work drafted, looked at, released and called off, by the API and a real worker."""
+"""Campaigns and planned outages: bulk work drafted, looked at, released, called off; by the API and a real worker."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flask import Flask
 from fieldsvc.base.clock import format_time, parse_time, utc_now
 from fieldsvc.config import Settings
 from tests.factories import make_staff, make_territories
-from tests.field import done, problem
+from tests.field import done
 from tests.integration.test_imports import import_customers
 
 Drain = Callable[[], None]
