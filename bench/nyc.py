@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import shapely
 from pyproj import Transformer
+from shapely.geometry.base import BaseGeometry
 
 from bench.walk import Day
 from fieldsvc.geo.model import Goals, PlanCrew, PlanJob, Window
@@ -66,8 +67,8 @@ class District(NamedTuple):
     """A community district: its code, its shape in degrees, and in metres."""
 
     code: str
-    shape: shapely.Geometry
-    metres: shapely.Geometry
+    shape: BaseGeometry
+    metres: BaseGeometry
 
 
 def districts(data: Path = DATA) -> list[District]:
