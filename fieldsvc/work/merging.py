@@ -279,7 +279,7 @@ def _worth_telling(told: int | None, customers: int) -> bool:
 
 
 def _stand_down(source: Source, job: Job, lead: Job, root: Incident, reason: Reason) -> list[dict[str, Any]]:
-    """A job that does not lead is cancelled, unless a crew is on the way or there. Answers what it was, with assists."""
+    """A job that does not lead is cancelled unless a crew is on the way or there. Answers what it was, with assists."""
     if job.status not in change.NOT_BEGUN:
         was = _as_it_was(job)
         change.apply(source, job, "job.joined", {"incident_id": root.id}, note=f"with {lead.number}: {reason.words}")

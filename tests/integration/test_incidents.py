@@ -1,0 +1,351 @@
+"""Many calls, one fault: what merges, what is only proposed, what stays apart, and how it comes apart again."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from fieldsvc.base.clock import format_time, utc_now
+from tests import factories
+from tests.field import Field, Phone, done, problem, repaired
+from workers import runtime, tasks
+
+
+@pytest.fixture
+def field(app: Flask) -> Field:
+    factories.make_territories(app)
+    return Field(app)
+
+
+class Storm:
+    """Calls that come in minute by minute from one and a half hours ago on."""
+
+    def __init__(self, field: Field) -> None:
+        self.field = field
+        self.began = utc_now().replace(microsecond=0) - timedelta(minutes=90)
+
+    def call(self, minute: float = 0, status: int = 201, **members: Any) -> dict[str, Any]:
+        body = {"reporting_kind": "call", "trouble_code": "no_power", **members}
+        body["received_at"] = format_time(self.began + timedelta(minutes=minute))
+        return done(self.field.office.post("/v1/tickets", json=body), status)
+
+    def on_area(self, minute: float, area: str = "TA-12", feeder: str = "F-3", **members: Any) -> dict[str, Any]:
+        """A call of a new customer on a transformer area."""
+        place = self.field.place(transformer_area=area, feeder=feeder)
+        return self.call(minute, usage_point_id=place.usage_point_id, **members)
+
+    def beside(self, minute: float, metres: float, **members: Any) -> dict[str, Any]:
+        """A call from ``metres`` north of a place, by somebody without an account."""
+        return self.call(minute, lon=111.55, lat=35.45 + metres / 110_950, **members)
+
+    def incident(self, ticket: dict[str, Any]) -> dict[str, Any]:
+        now = self.field.get(f"/v1/tickets/{ticket['id']}")
+        return self.field.get(f"/v1/incidents/{now['incident_id']}")
+
+    def merges(self, state: str) -> list[dict[str, Any]]:
+        return list(reversed(self.field.get(f"/v1/incident-merges?state={state}")["items"]))
+
+    def decide(self, merge: dict[str, Any], word: str) -> dict[str, Any]:
+        return done(self.field.office.post(f"/v1/incident-merges/{merge['id']}/{word}"))
+
+    def by_hand(self, into: dict[str, Any], *others: dict[str, Any]) -> Any:
+        ids = [other["incident_id"] for other in others]
+        return self.field.office.post(f"/v1/incidents/{into['incident_id']}/merge", json={"incident_ids": ids})
+
+    def sweep(self) -> None:
+        with runtime.serving(self.field.app):
+            tasks.sweep()
+
+    def picture(self) -> dict[str, Any]:
+        """Everything a merge touches, to be compared before and after; without revisions, which only grow."""
+        jobs = {}
+        for job in self.field.get("/v1/jobs?limit=200")["items"]:
+            page = self.field.get(f"/v1/jobs/{job['id']}")
+            names = "status priority hazards reported_at due_at incident_id crew_id clocks".split()
+            jobs[job["number"]] = {name: page[name] for name in names}
+        tickets = {one["number"]: one for one in self.field.get("/v1/tickets?limit=200")["items"]}
+        shown = self.field.get("/v1/incidents?limit=200")["items"]
+        incidents = {one["id"]: {**one, "joinable": None} for one in shown}
+        return {"jobs": jobs, "tickets": tickets, "incidents": incidents}
+
+
+@pytest.fixture
+def storm(field: Field) -> Storm:
+    return Storm(field)
+
+
+def test_two_calls_on_a_transformer_area_are_proposed_the_third_merges_them(storm: Storm) -> None:
+    first, second = storm.on_area(0), storm.on_area(12)
+    assert first["job_id"] and second["job_id"] and first["incident_id"] != second["incident_id"]
+    proposed = storm.merges("proposed")
+    assert [one["words"] for one in proposed] == ["2 calls on transformer area TA-12 within 12 minutes"]
+    assert proposed[0]["reason"] == "same_transformer_area" and "seed paper" in proposed[0]["rule"]
+    third = storm.on_area(18)
+    assert third["job_id"] == first["job_id"] and third["incident_id"] == first["incident_id"]
+    merged = storm.merges("merged")
+    assert [(one["words"], one["automatic"]) for one in merged] == [
+        ("3 calls on transformer area TA-12 within 18 minutes", True)
+    ]
+    assert storm.merges("proposed") == [], "there is nothing left to decide"
+    incident = storm.incident(second)
+    assert (incident["calls"], incident["customers"], incident["areas"]) == (3, 3, ["TA-12"])
+    assert [one["id"] for one in incident["tickets"]] == [first["id"], second["id"], third["id"]]
+    assert storm.field.status(second["job_id"]) == "cancelled"
+    note = storm.field.history(job=second["job_id"], action="job.cancelled")[-1]["note"]
+    number = storm.field.get(f"/v1/jobs/{first['job_id']}")["number"]
+    assert note.startswith(f"merged into {number}: ")
+    fourth = storm.on_area(20)
+    assert fourth["job_id"] == first["job_id"], "no further job goes out"
+    assert [job["customers_affected"] for job in storm.incident(fourth)["jobs"] if job["status"] != "cancelled"] == [4]
+
+
+def test_what_is_too_late_another_kind_or_a_customers_own_trouble_stays_apart(storm: Storm) -> None:
+    calls = [
+        storm.on_area(0),
+        storm.on_area(61),
+        storm.on_area(62, trouble_code="metering"),
+        storm.on_area(63, job_kind="meter_change"),
+        storm.on_area(64, create_job=False),
+        storm.on_area(65, area="TA-13", feeder="F-4"),
+    ]
+    assert len({call["incident_id"] for call in calls}) == 6
+    assert storm.field.get("/v1/incident-merges")["items"] == []
+    at_the_limit = storm.on_area(60)
+    assert [one["from_ids"] for one in storm.merges("merged")] != [], "within 60 minutes of both"
+    assert storm.field.get(f"/v1/tickets/{calls[0]['id']}")["incident_id"] == at_the_limit["incident_id"]
+
+
+def test_callers_without_an_account_are_near_in_space_and_time(storm: Storm) -> None:
+    calls = [storm.beside(minute, metres) for minute, metres in enumerate((0, 249, 100))]
+    (proposed,) = storm.merges("proposed")
+    assert proposed["words"] == "3 calls at most 249 m from the first place within 2 minutes"
+    far = storm.beside(3, -252)
+    assert far["incident_id"] not in (proposed["into_id"], *proposed["from_ids"])
+    more = [storm.beside(minute, 50, caller_phone="555 0100") for minute in (4, 5, 6)]
+    assert more[-1]["incident_id"] == calls[0]["incident_id"]
+    incident = storm.incident(calls[1])
+    assert (incident["calls"], incident["customers"]) == (6, 4), "who calls three times is one"
+    assert storm.beside(27, 0)["incident_id"] != incident["id"], "more than 20 minutes after the last call"
+
+
+def test_a_feeder_needs_calls_from_several_transformer_areas(storm: Storm) -> None:
+    for minute in range(4):
+        storm.on_area(minute, area="TA-1")
+    apart = [storm.on_area(10 + number, area=f"TA-{number}") for number in range(2, 6)]
+    assert {one["reason"] for one in storm.merges("merged")} == {"same_transformer_area"}
+    (proposed,) = storm.merges("proposed")
+    assert proposed["words"] == "8 calls from 5 transformer areas of feeder F-3 within 15 minutes"
+    storm.on_area(16, area="TA-6")
+    incident = storm.incident(apart[0])
+    assert (incident["calls"], incident["areas"]) == (9, [f"TA-{number}" for number in range(1, 7)])
+    assert storm.on_area(17, area="TA-4")["incident_id"] == incident["id"]
+    assert storm.on_area(18, area="TA-7")["incident_id"] == incident["id"]
+
+
+def test_the_leading_job_gets_the_hazards_the_earliest_call_and_the_customers(storm: Storm) -> None:
+    storm.on_area(10)
+    lead = storm.on_area(12)
+    crew = storm.field.crew()
+    storm.field.assign(lead["job_id"], crew)
+    earlier = storm.on_area(0, hazards=["wire_down"])
+    assert earlier["job_id"] == lead["job_id"], "a job that a crew has leads before an older one"
+    job = storm.field.get(f"/v1/jobs/{lead['job_id']}")
+    assert (job["priority"], job["hazards"], job["crew_id"]) == (1, ["wire_down"], crew)
+    assert job["reported_at"] == earlier["received_at"]
+    assert {clock["started_at"] for clock in job["clocks"]} == {earlier["received_at"]}
+    assert job["due_at"] == min(clock["due_at"] for clock in job["clocks"])
+
+
+def test_undoing_brings_everything_back_and_forgets_nothing(storm: Storm) -> None:
+    first, second = storm.on_area(10, hazards=["smoke"]), storm.on_area(0)
+    crew = storm.field.crew()
+    storm.field.assign(first["job_id"], crew)
+    before = storm.picture()
+    (proposed,) = storm.merges("proposed")
+    merged = storm.decide(proposed, "accept")
+    assert (merged["state"], merged["automatic"]) == ("merged", False)
+    assert storm.field.status(second["job_id"]) == "cancelled"
+    told = len(storm.field.history())
+    undone = storm.decide(merged, "undo")
+    assert undone["state"] == "undone" and undone["undone_by_name"]
+    assert storm.picture() == before
+    actions = [entry["action"] for entry in storm.field.history()]
+    assert len(actions) > told and {"incident.merged", "incident.merge_undone", "job.revived"} <= set(actions)
+    again = storm.field.office.post(f"/v1/incident-merges/{merged['id']}/undo")
+    assert problem(again) == (409, "state-not-allowed")
+    third = storm.on_area(12)
+    assert third["incident_id"] != storm.field.get(f"/v1/tickets/{second['id']}")["incident_id"]
+    storm.sweep()
+    kept = storm.picture()["tickets"]
+    assert kept[second["number"]]["incident_id"] == second["incident_id"], "no rule puts together what was parted"
+
+
+def test_a_call_that_joined_gets_a_job_of_its_own_when_it_is_parted(storm: Storm) -> None:
+    calls = [storm.on_area(minute, hazards=hazards) for minute, hazards in enumerate(([], [], [], ["gas"]))]
+    lead = storm.field.get(f"/v1/jobs/{calls[0]['job_id']}")
+    assert (lead["hazards"], lead["priority"]) == (["gas"], 1)
+    storm.decide(storm.merges("merged")[-1], "undo")
+    parted = storm.field.get(f"/v1/tickets/{calls[3]['id']}")
+    job = storm.field.get(f"/v1/jobs/{parted['job_id']}")
+    assert (job["incident_id"], job["reported_at"]) == (parted["incident_id"], calls[3]["received_at"])
+    assert (job["hazards"], job["status"]) == (["gas"], "waiting_to_be_scheduled")
+    lead = storm.field.get(f"/v1/jobs/{calls[0]['job_id']}")
+    assert (lead["hazards"], lead["priority"]) == ([], 5)
+    assert storm.incident(calls[0])["calls"] == 3
+
+
+def test_whoever_is_on_the_way_goes_on_and_leads(storm: Storm) -> None:
+    calls = [storm.on_area(minute) for minute in (0, 1)]
+    phones: list[Phone] = []
+    for call in calls:
+        crew = storm.field.crew()
+        storm.field.assign(call["job_id"], crew)
+        phones.append(storm.field.phone(crew))
+        phones[-1].pull()
+    phones[1].do("job.arrive", calls[1]["job_id"])
+    phones[0].do("job.enroute", calls[0]["job_id"])
+    third = storm.on_area(2)
+    assert third["job_id"] == calls[1]["job_id"], "the crew on site leads"
+    assert [storm.field.status(call["job_id"]) for call in calls] == ["enroute", "on_site"]
+    assert {job["id"] for job in storm.incident(third)["jobs"]} == {calls[0]["job_id"], calls[1]["job_id"]}
+
+
+def test_devices_are_told_and_told_again(storm: Storm) -> None:
+    lead, other = storm.on_area(0), storm.on_area(1)
+    phone = storm.field.phone()
+    storm.field.assign(lead["job_id"], storm.field.crew())
+    storm.field.assign(other["job_id"], phone.crew_id)
+    phone.pull()
+    assert other["job_id"] in phone.holds("job")
+    storm.on_area(2)
+    phone.pull()
+    assert other["job_id"] not in phone.holds("job")
+    storm.decide(storm.merges("merged")[0], "undo")
+    assert storm.field.status(other["job_id"]) == "waiting_to_be_scheduled"
+    storm.field.assign(other["job_id"], phone.crew_id)
+    phone.pull()
+    assert other["job_id"] in phone.holds("job")
+
+
+def test_all_who_called_are_told_when_it_is_over_and_a_new_call_is_a_new_fault(storm: Storm) -> None:
+    calls = [storm.on_area(minute) for minute in (0, 1, 2)]
+    phone = storm.field.phone()
+    storm.field.assign(calls[0]["job_id"], phone.crew_id)
+    phone.pull()
+    storm.sweep()
+    assert storm.incident(calls[0])["told_at"] is None
+    assert phone.do("job.complete", calls[0]["job_id"], repaired()) == "applied"
+    assert storm.on_area(3)["incident_id"] != calls[0]["incident_id"]
+    storm.sweep()
+    assert storm.incident(calls[0])["told_at"] is not None
+    for call in calls:
+        contacts = storm.field.get(f"/v1/customers/{call['customer_id']}")["contacts"]["items"]
+        about = [one["subject"] for one in contacts if one["channel"] in ("message", "visit")]
+        assert len(about) == 1, "each of them once, the first one by the crew"
+    storm.sweep()
+    again = storm.field.get(f"/v1/customers/{calls[1]['customer_id']}")["contacts"]["items"]
+    assert sum(one["channel"] == "message" for one in again) == 1
+
+
+def test_what_a_dispatcher_puts_together_needs_no_rule(storm: Storm) -> None:
+    one, other = storm.on_area(0), storm.call(80, lon=111.58, lat=35.48)
+    merged = done(storm.by_hand(one, other), 201)
+    assert (merged["reason"], merged["automatic"], merged["rule"]) == ("by_hand", False, None)
+    assert storm.field.get(f"/v1/tickets/{other['id']}")["job_id"] == one["job_id"]
+    assert problem(storm.by_hand(one, other)) == (409, "state-not-allowed")
+    assert problem(storm.by_hand(one, one)) == (409, "conflict")
+    exchange = storm.on_area(1, job_kind="meter_change")
+    assert problem(storm.by_hand(one, exchange)) == (409, "conflict")
+    later = storm.call(85, lon=111.52, lat=35.42)
+    later_merge = done(storm.by_hand(later, one), 201)
+    refused = storm.field.office.post(f"/v1/incident-merges/{merged['id']}/undo")
+    assert problem(refused) == (409, "state-not-allowed"), "the later one first"
+    storm.decide(later_merge, "undo")
+    storm.decide(merged, "undo")
+    assert storm.field.get(f"/v1/tickets/{other['id']}")["job_id"] == other["job_id"]
+
+
+def test_declined_is_declined(storm: Storm) -> None:
+    storm.on_area(0), storm.on_area(1)
+    (proposed,) = storm.merges("proposed")
+    assert storm.decide(proposed, "decline")["state"] == "declined"
+    assert problem(storm.field.office.post(f"/v1/incident-merges/{proposed['id']}/accept")) == (
+        409,
+        "state-not-allowed",
+    )
+    storm.sweep()
+    assert storm.merges("proposed") == [] and storm.merges("merged") == []
+
+
+def test_other_territories_are_not_there(app: Flask, storm: Storm) -> None:
+    ids = {one["code"]: one["id"] for one in storm.field.get("/v1/territories")["items"]}
+    calls = [storm.on_area(minute) for minute in range(4)]
+    theirs = factories.make_staff(app, "dispatcher", [ids["B"]])
+    ours = factories.make_staff(app, "dispatcher", [ids["A"]])
+    auditor = factories.make_staff(app, "auditor", [ids["A"]])
+    merge = storm.merges("merged")[0]
+    addresses = (f"/v1/incidents/{calls[0]['incident_id']}", f"/v1/incident-merges/{merge['id']}")
+    for address in addresses:
+        assert problem(theirs.get(address)) == (404, "not-found")
+        assert ours.get(address).status_code == auditor.get(address).status_code == 200
+    assert done(theirs.get("/v1/incidents"))["items"] == done(theirs.get("/v1/incident-merges"))["items"] == []
+    assert problem(theirs.post(f"{addresses[1]}/undo")) == (404, "not-found")
+    assert problem(auditor.post(f"{addresses[1]}/undo")) == (403, "forbidden")
+    far = storm.call(5, lon=111.65, lat=35.45)
+    merged = ours.post(f"{addresses[0]}/merge", json={"incident_ids": [far["incident_id"]]})
+    assert problem(merged) == (404, "not-found")
+    assert done(ours.get(f"/v1/incidents?state=open&territory={ids['A']}"))["items"][0]["calls"] == 4
+    assert done(ours.get("/v1/incidents?state=merged"))["items"] != []
+
+
+def test_calls_at_once_about_one_fault_find_each_other(app: Flask, storm: Storm) -> None:
+    office = storm.field.office
+    places = [storm.field.place(transformer_area="TA-12", feeder="F-3") for _ in range(6)]
+    answers: list[int] = []
+
+    def call(usage_point_id: str) -> None:
+        body = {"reporting_kind": "call", "usage_point_id": usage_point_id}
+        client = factories.with_token(app, office.environ_base["HTTP_AUTHORIZATION"].removeprefix("Bearer "))
+        answers.append(client.post("/v1/tickets", json=body).status_code)
+
+    threads = [threading.Thread(target=call, args=[place.usage_point_id]) for place in places]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert answers == [201] * 6
+    (incident,) = storm.field.get("/v1/incidents?state=open")["items"]
+    assert (incident["calls"], incident["customers"]) == (6, 6)
+    left = [job for job in storm.field.get("/v1/jobs")["items"] if job["status"] != "cancelled"]
+    assert [job["id"] for job in left] == [incident["lead_job_id"]]
+
+
+def test_what_came_in_apart_is_found_by_the_sweep(storm: Storm) -> None:
+    nameless = storm.call(0, lon=111.55, lat=35.45)
+    calls = [storm.on_area(minute) for minute in (1, 2, 3, 4, 5)]
+    assert storm.incident(nameless)["id"] != storm.incident(calls[0])["id"], "too few near each other as they called"
+    storm.sweep()
+    assert storm.merges("merged")[-1]["words"] == "6 calls at most 0 m from the first place within 5 minutes"
+    assert storm.incident(nameless)["id"] == storm.incident(calls[0])["id"]
+    left = [job for job in storm.field.get("/v1/jobs")["items"] if job["status"] != "cancelled"]
+    assert [job["id"] for job in left] == [nameless["job_id"]], "the oldest leads"
+    merges = storm.field.get("/v1/incident-merges")
+    storm.sweep()
+    assert storm.field.get("/v1/incident-merges") == merges, "nothing happens twice"
+
+
+def test_a_leading_job_knows_the_exact_number_when_the_calls_have_ceased(app: Flask, storm: Storm) -> None:
+    place = storm.field.place(transformer_area="TA-12")
+    last = storm.call(0, usage_point_id=place.usage_point_id)
+    for number in range(11):
+        last = storm.beside(number / 10, 0, caller_phone=f"555 {number:04}")
+    incident = storm.incident(last)
+    assert incident["customers"] == 12
+    told = [job["customers_affected"] for job in incident["jobs"] if job["id"] == incident["lead_job_id"]]
+    assert told[0] <= 12 and len(storm.field.history(job=incident["lead_job_id"], action="job.leads")) < 12
+    storm.sweep()
+    assert storm.field.get(f"/v1/incidents/{incident['id']}")["jobs"][0]["customers_affected"] == 12
