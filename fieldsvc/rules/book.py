@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from fieldsvc.rules import dispatch
+from fieldsvc.rules.dispatch import DispatchRules
+
 
 class RuleError(ValueError):
     """A pack that cannot be used; the message names file, entry and fault."""
@@ -230,6 +233,16 @@ class RuleBook:
     def planned_work(self, name: str, on: date) -> RuleAnswer:
         """What planned work is planned with, by name: hours (``…_shift``: ``"08:00-18:00"``), else a whole number."""
         return self._one("planned_work", on, name=name)
+
+    def dispatch(self, on: date) -> DispatchRules:
+        """The rules a plan is made by: hard ones, ranks of jobs, what is weighed; all that must be there is there."""
+        found = self._in_force("dispatch", on)
+        said = {of: {e.keys["name"]: e.value for e in found if e.keys["of"] == of} for of in ("hard", "tier", "goal")}
+        missing = sorted((dispatch.HARD - said["hard"].keys()) | (dispatch.GOALS - said["goal"].keys()))
+        if missing or not said["tier"]:
+            raise NoRule(f"no rule in dispatch for {(missing or ['any tier'])[0]} on {on.isoformat()}")
+        sources = {f"{entry.keys['of']}.{entry.keys['name']}": entry.source for entry in found}
+        return DispatchRules(said["hard"], said["tier"], said["goal"], sources)
 
     def storms(self, on: date) -> dict[str, RuleAnswer]:
         """When calls are taken for one fault, by the name of the rule.

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fieldsvc.base.merge import POLICIES
+from fieldsvc.rules import dispatch
 from fieldsvc.rules.book import Entry, RuleBook, RuleError, version_numbers
 
 PACKS = Path(__file__).parent / "packs"
@@ -332,5 +333,6 @@ SHAPES: dict[str, Shape] = {
     "checklists": Shape(("kind",), _checklist),
     "windows": Shape(("kind", "customer_class", "importance"), _windows),
     "planned_work": Shape(("name",), _planned_work),
+    "dispatch": Shape(("of", "name"), dispatch.fault),
     "storms": Shape(("rule",), _storm),
 }
