@@ -122,7 +122,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class _Unit:
-    """What is not divided: all points of a customer in an area."""
+    """What is not divided: all points of a customer in an area that the same crews serve."""
 
     points: tuple[Point, ...]
     minutes: int
@@ -237,11 +237,11 @@ class _Board:
 
     def _as_units(self, points: Sequence[Point]) -> list[_Unit]:
         """Points of one customer in one area go together; more than a day of all crews is divided."""
-        together: dict[tuple[str, str, tuple[Hours, ...]], list[Point]] = defaultdict(list)
+        together: dict[tuple[str, str, tuple[Hours, ...], int | None], list[Point]] = defaultdict(list)
         for point in points:
-            together[point.customer_id, point.area or f"\0{point.id}", point.hours].append(point)
+            together[point.customer_id, point.area or f"\0{point.id}", point.hours, self._pool(point)].append(point)
         found: list[_Unit] = []
-        for (customer_id, _, hours), members in together.items():
+        for (customer_id, _, hours, _), members in together.items():
             most = self._most_at_once(members[0], bool(hours))
             parts: list[list[Point]] = [[]]
             for point in members:
