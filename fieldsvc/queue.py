@@ -24,7 +24,14 @@ SYNC, PLAN = "sync", "plan"
 QUEUES = (SYNC, PLAN)
 """``sync`` is for work of milliseconds, ``plan`` for work of seconds; at least one worker never takes ``plan``."""
 
-QUEUE_OF = {"reconcile": SYNC, "sweep": SYNC, "run_dispatch": PLAN, "run_campaign": PLAN, "inspect_attachment": PLAN}
+QUEUE_OF = {
+    "reconcile": SYNC,
+    "sweep": SYNC,
+    "run_dispatch": PLAN,
+    "plan_area": PLAN,
+    "run_campaign": PLAN,
+    "inspect_attachment": PLAN,
+}
 """Every task that can be rung for, by its name in ``workers.tasks``."""
 
 _RUNG_S = 10

@@ -32,8 +32,23 @@ def reconcile(install_id: str, *, now: datetime) -> int:
 
 @task(transactional=False)
 def run_dispatch(run_id: str, *, now: datetime) -> None:
-    """Assign what one dispatch run was asked to assign."""
-    dispatch.run(run_id, now)
+    """Do what a dispatch run needs next: divide it, let neighbours help out, end it, or carry out what was accepted."""
+    for one in dispatch.conduct(run_id, now):
+        ring(*one)
+    dispatch.carry_out(run_id, None, now)
+
+
+@task(transactional=False)
+def plan_area(run_id: str, number: str, *, now: datetime) -> None:
+    """Plan one area of a dispatch run and carry out what was decided; the run goes on even if that went wrong."""
+    settings: Settings = current_app.extensions["fieldsvc.settings"]
+    travel = current_app.extensions["fieldsvc.travel"].on(now.date())
+    try:
+        dispatch.plan_area(run_id, int(number), now, travel=travel, zone=settings.local_zone)
+        dispatch.carry_out(run_id, int(number), now)
+    finally:
+        for one in dispatch.conduct(run_id, now):
+            ring(*one)
 
 
 @task(transactional=False)
@@ -54,7 +69,7 @@ def sweep(*, now: datetime) -> int:
     settings: Settings = current_app.extensions["fieldsvc.settings"]
     ttl = timedelta(seconds=settings.upload_ttl)
     with transaction():
-        installs, runs = list(sweeping.due(now)), list(dispatch.due(now))
+        installs, runs = list(sweeping.due(now)), dispatch.due(now)
         planned = campaigns.due(now)
     _merge_what_came_apart(now)
     with transaction():
@@ -72,7 +87,7 @@ def sweep(*, now: datetime) -> int:
     with transaction():
         horizon.forget(now)
     rung = [ring("reconcile", install_id) for install_id in installs]
-    rung += [ring("run_dispatch", run_id) for run_id in runs]
+    rung += [ring(*one) for one in runs]
     rung += [ring("run_campaign", campaign_id) for campaign_id in planned]
     rung += [ring("inspect_attachment", upload_id) for upload_id in arrived]
     uploads.forget(current_app.extensions["fieldsvc.store"], over, now, ttl)

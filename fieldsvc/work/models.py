@@ -189,7 +189,10 @@ class Job(Base):
 
 
 class Assignment(Base):
-    """Which crew had a job, from when to when; ``assignment_rev`` is the job's at that time."""
+    """Which crew had a job, from when to when; ``assignment_rev`` is the job's at that time.
+
+    ``planned_start`` and ``planned_end``: when the crew was to do it, as planned when it was taken away.
+    """
 
     __tablename__ = "assignment"
     __table_args__ = (UniqueConstraint("job_id", "assignment_rev"),)
@@ -202,6 +205,8 @@ class Assignment(Base):
     ended_at: Mapped[datetime | None]
     ended_reason: Mapped[str | None] = mapped_column(String(40))
     run_id: Mapped[str | None] = mapped_column(String(36))
+    planned_start: Mapped[datetime | None]
+    planned_end: Mapped[datetime | None]
 
 
 class CommitmentClock(Base):
