@@ -98,9 +98,13 @@ def problem(
     return Response(orjson.dumps(body, default=str), status=status, mimetype=MEDIA_TYPE, headers=dict(headers or {}))
 
 
-def challenge(invalid: bool = False) -> dict[str, str]:
-    """The ``WWW-Authenticate`` header of RFC 6750; ``invalid`` when a token was sent and is not (any longer) one."""
-    return {"WWW-Authenticate": 'Bearer realm="fieldsvc"' + (', error="invalid_token"' if invalid else "")}
+def challenge(invalid: bool = False, basic: bool = False) -> dict[str, str]:
+    """The ``WWW-Authenticate`` header of RFC 6750; ``invalid`` when a token was sent and is not (any longer) one.
+
+    ``basic``: the token may come as a password as well (RFC 7617).
+    """
+    bearer = 'Bearer realm="fieldsvc"' + (', error="invalid_token"' if invalid else "")
+    return {"WWW-Authenticate": 'Basic realm="fieldsvc", charset="UTF-8", ' + bearer if basic else bearer}
 
 
 def flatten(messages: Any, prefix: str = "") -> list[dict[str, str]]:
@@ -148,7 +152,7 @@ def _expected(error: FieldsvcError) -> Response:
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, error.retry_after))
     if error.code == "unauthenticated":
-        headers |= challenge(bool(extra.pop("invalid_token", False)))
+        headers |= challenge(bool(extra.pop("invalid_token", False)), bool(extra.pop("basic", False)))
     return problem(error.code, error.detail, errors=error.errors, extra=extra, headers=headers)
 
 

@@ -72,8 +72,12 @@ def token_hash(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
 
 
-def staff_actor(token: str, now: datetime) -> Actor | None:
-    """The staff member behind an API token, or None: unknown, expired, revoked, or the account is disabled."""
+def staff_actor(token: str, now: datetime, *, username: str | None = None) -> Actor | None:
+    """The staff member behind an API token, or None: unknown, expired, revoked, or the account is disabled.
+
+    :param username: whose the token has to be, where the caller has said it.
+    """
+    whose = () if username is None else (Staff.username == username,)
     rows = db.session.execute(
         select(
             Staff.id,
@@ -86,7 +90,7 @@ def staff_actor(token: str, now: datetime) -> Actor | None:
         )
         .join(ApiToken, ApiToken.staff_id == Staff.id)
         .outerjoin(StaffTerritory, StaffTerritory.staff_id == Staff.id)
-        .where(ApiToken.token_hash == token_hash(token), ApiToken.revoked_at.is_(None), Staff.active)
+        .where(ApiToken.token_hash == token_hash(token), ApiToken.revoked_at.is_(None), Staff.active, *whose)
     ).all()
     if not rows or rows[0][5] <= now:
         return None

@@ -301,7 +301,7 @@ def _end_assignment(job: Job, now: datetime, reason: str) -> None:
     db.session.execute(
         update(Assignment)
         .where(Assignment.job_id == job.id, Assignment.ended_at.is_(None))
-        .values(ended_at=now, ended_reason=reason)
+        .values(ended_at=now, ended_reason=reason, planned_start=job.planned_start, planned_end=job.planned_end)
     )
 
 
