@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, NotRequired, TypedDict
 import numpy as np
 import orjson
 import shapely
+from numpy.typing import NDArray
 from pyproj import Geod
 from shapely.geometry import MultiPolygon, Point, Polygon
 from shapely.geometry.base import BaseGeometry
@@ -27,6 +28,8 @@ DEFAULT_TOLERANCE_M = 500.0
 
 _GEOD = Geod(ellps="WGS84")
 _DEGREE_M = 111_000.0
+_LEAST_DEGREE_M = 110_000.0
+"""Nowhere is a degree of latitude shorter."""
 _HALF_WAY = 180.0
 """An edge over more degrees of longitude is meant to go the other way round, over the 180th meridian; one over all 360
 runs along a pole."""
@@ -335,6 +338,9 @@ class Located:
     reason: str | None = None
 
 
+_NOWHERE = Located(None, "outside", None)
+
+
 class TerritoryIndex:
     """Finds the territory of a point. Built once per version of the territories; safe to share between threads.
 
@@ -346,6 +352,10 @@ class TerritoryIndex:
         self._shapes = sorted(shapes, key=lambda s: (-s.priority, areas[s.id], s.id))
         self._geometries = np.array([shape.geometry for shape in self._shapes], dtype=object)
         self._tolerance_m = tolerance_m
+        # One more than there are shapes: what is found nowhere has the last number.
+        self._ids = np.array([*(shape.id for shape in self._shapes), None], dtype=object)
+        self._alone = [Located(shape.id, "inside", 0.0, (shape.id,)) for shape in self._shapes]
+        self._bounds = shapely.bounds(self._geometries).T
         shapely.prepare(self._geometries)
         self._tree = shapely.STRtree(self._geometries)
         if self._shapes:
@@ -355,6 +365,11 @@ class TerritoryIndex:
 
     def __len__(self) -> int:
         return len(self._shapes)
+
+    @property
+    def shapes(self) -> Sequence[TerritoryShape]:
+        """The territories it was built of."""
+        return self._shapes
 
     def locate(self, lon: float, lat: float) -> Located:
         """The territory of one point.
@@ -368,54 +383,133 @@ class TerritoryIndex:
 
         :raises Invalid: one of them is not a place on earth; the error names its position.
         """
-        if len(lons) != len(lats):
-            raise ValueError("as many longitudes as latitudes are needed")
-        places = [
-            check_lonlat(x, y, field="" if len(lons) == 1 else f"/{i}")
-            for i, (x, y) in enumerate(zip(lons, lats, strict=True))
-        ]
+        xy = _checked(lons, lats)
         if not self._shapes:
-            return [Located(None, "outside", None, (), "no territories have been imported") for _ in places]
-        if not places:
-            return []
-        xy = np.array(places, dtype=float)
+            return [Located(None, "outside", None, (), "no territories have been imported")] * len(xy)
+        point, shape = self._containing(xy)
+        first = self._first(len(xy), point, shape)
+        # Nearly all points lie in one territory only, and share its answer.
+        alone = [*self._alone, _NOWHERE]
+        found = [alone[i] for i in first.tolist()]
+        for i, ranked in _several(point, shape).items():
+            ids = tuple(self._shapes[number].id for number in ranked)
+            found[i] = Located(ids[0], "inside", 0.0, ids)
+        outside = np.flatnonzero(first == len(self._shapes))
+        for i, near in zip(outside.tolist(), self._near(xy[outside]), strict=True):
+            found[i] = self._nearest(near) if near else self._far(*xy[i].tolist())
+        return found
+
+    def locate_ids(self, lons: Sequence[float], lats: Sequence[float]) -> list[str | None]:
+        """Only the ids of what :meth:`locate_many` finds; None for what is outside of every tolerance.
+
+        :raises Invalid: one of them is not a place on earth; the error names its position.
+        """
+        xy = _checked(lons, lats)
+        if not self._shapes:
+            return [None] * len(xy)
+        first = self._first(len(xy), *self._containing(xy))
+        found: list[str | None] = self._ids[first].tolist()
+        outside = np.flatnonzero(first == len(self._shapes))
+        for i, near in zip(outside.tolist(), self._near(xy[outside]), strict=True):
+            found[i] = self._shapes[near[0][1]].id if near else None
+        return found
+
+    def _containing(self, xy: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Pairs of a point's position and the number of a shape it lies in, by point.
+
+        The tree is asked for boxes only: with a predicate it would prepare the points, while the shapes are prepared.
+        """
         asked, found = self._tree.query(shapely.points(xy))
         hit = shapely.intersects_xy(self._geometries[found], xy[asked, 0], xy[asked, 1])
-        containing: dict[int, list[int]] = {}
-        for point, shape in zip(asked[hit].tolist(), found[hit].tolist(), strict=True):
-            containing.setdefault(point, []).append(shape)
-        return [
-            self._inside(sorted(containing[i])) if i in containing else self._outside(*place)
-            for i, place in enumerate(places)
-        ]
+        return asked[hit], found[hit]
 
-    def _inside(self, ranked: list[int]) -> Located:
-        ids = tuple(self._shapes[i].id for i in ranked)
-        return Located(ids[0], "inside", 0.0, ids)
+    def _first(self, points: int, point: NDArray[np.intp], shape: NDArray[np.intp]) -> NDArray[np.intp]:
+        """For each point the number of its shape, the lowest of several (the shapes are in order of rank)."""
+        first = np.full(points, len(self._shapes), dtype=np.intp)
+        np.minimum.at(first, point, shape)
+        return first
 
-    def _outside(self, lon: float, lat: float) -> Located:
-        """The nearest border, measured in metres: a degree of longitude is shorter than one of latitude."""
-        squeeze = max(np.cos(np.radians(lat)), 0.01)
-        reach = self._tolerance_m / (_DEGREE_M * squeeze)
-        near = []
-        for i in self._tree.query(Point(lon, lat).buffer(reach).envelope).tolist():
-            part = shapely.clip_by_rect(self._geometries[i], lon - reach, lat - reach, lon + reach, lat + reach)
-            if not part.is_empty:
-                metres = self._metres(part, lon, lat, squeeze)
-                if metres <= self._tolerance_m:
-                    near.append((metres, i))
-        if near:
-            near.sort()
-            return Located(
-                self._shapes[near[0][1]].id, "nearest", round(near[0][0], 1), tuple(self._shapes[i].id for _, i in near)
-            )
-        closest = int(self._tree.nearest(Point(lon, lat)))
-        metres = self._metres(self._geometries[closest], lon, lat, squeeze)
+    def _near(self, xy: NDArray[np.float64]) -> list[list[tuple[float, int]]]:
+        """For each point outside of all: metres and number of the shapes within the tolerance, nearest first."""
+        near: list[list[tuple[float, int]]] = [[] for _ in xy]
+        squeeze = _squeeze(xy)
+        reach = self._tolerance_m / (_DEGREE_M * squeeze)[:, None]
+        boxes = np.hstack([xy - reach, xy + reach])
+        asked, found = self._tree.query(shapely.box(*boxes.T))
+        # Only what is inside of the box is measured: a coast has many thousands of points.
+        parts = np.array(
+            [shapely.clip_by_rect(self._geometries[i], *boxes[at]) for at, i in zip(asked, found, strict=True)],
+            dtype=object,
+        )
+        here = np.flatnonzero(~shapely.is_empty(parts)) if len(parts) else np.array([], dtype=np.intp)
+        asked, found = asked[here], found[here]
+        metres = _metres(parts[here], xy[asked], squeeze[asked])
+        for at, number, far in zip(asked.tolist(), found.tolist(), metres.tolist(), strict=True):
+            if far <= self._tolerance_m:
+                near[at].append((far, number))
+        for one in near:
+            one.sort()
+        return near
+
+    def _nearest(self, near: list[tuple[float, int]]) -> Located:
+        ids = tuple(self._shapes[number].id for _, number in near)
+        return Located(ids[0], "nearest", round(near[0][0], 1), ids)
+
+    def _far(self, lon: float, lat: float) -> Located:
+        at = np.array([[lon, lat]])
+        squeeze = _squeeze(at)
+        west, south, east, north = self._bounds
+        across = np.maximum(np.maximum(west - lon, lon - east), 0.0) * squeeze
+        least = np.hypot(across, np.maximum(np.maximum(south - lat, lat - north), 0.0)) * _LEAST_DEGREE_M
+        metres, closest = np.inf, -1
+        for i in np.argsort(least, kind="stable").tolist():
+            if least[i] > metres:
+                break  # its very box is further away
+            metres, closest = min((metres, closest), (float(_metres(self._geometries[[i]], at, squeeze)[0]), i))
         text = f"outside of every territory; {self._shapes[closest].name} is nearest, {metres / 1000:.1f} km away"
         return Located(None, "outside", round(metres, 1), (), text)
 
-    @staticmethod
-    def _metres(geometry: BaseGeometry, lon: float, lat: float, squeeze: float) -> float:
-        flat = shapely.transform(geometry, lambda c: c * [squeeze, 1.0])
-        there = shapely.get_coordinates(shapely.shortest_line(flat, Point(lon * squeeze, lat)))[0]
-        return float(_GEOD.inv(lon, lat, there[0] / squeeze, there[1])[2])
+
+def _squeeze(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How much shorter a degree of longitude is than one of latitude, at each point."""
+    factor: NDArray[np.float64] = np.maximum(np.cos(np.radians(xy[:, 1])), 0.01)
+    return factor
+
+
+def _metres(geometries: NDArray[Any], xy: NDArray[np.float64], squeeze: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Metres from each geometry to its point. Nearest is looked for on a plane on which degrees are equally long."""
+    if not len(geometries):
+        return np.zeros(0)
+    coordinates = shapely.get_coordinates(geometries)
+    coordinates[:, 0] *= np.repeat(squeeze, shapely.get_num_coordinates(geometries))
+    flat = shapely.set_coordinates(np.array(geometries), coordinates)
+    lines = shapely.shortest_line(flat, shapely.points(xy[:, 0] * squeeze, xy[:, 1]))
+    there = shapely.get_coordinates(lines)[::2]
+    return np.asarray(_GEOD.inv(xy[:, 0], xy[:, 1], there[:, 0] / squeeze, there[:, 1])[2], dtype=np.float64)
+
+
+def _checked(lons: Sequence[float], lats: Sequence[float]) -> NDArray[np.float64]:
+    """Longitudes and latitudes as an array of n × 2, each a place on earth."""
+    if len(lons) != len(lats):
+        raise ValueError("as many longitudes as latitudes are needed")
+    if {*map(type, lons), *map(type, lats)} <= {float, int}:
+        try:
+            xy = np.array([lons, lats], dtype=np.float64).T
+        except OverflowError:  # a whole number without end; it is named below
+            xy = np.full((len(lons), 2), np.nan)
+        fine = (np.abs(xy) <= (180.0, 90.0)).all(axis=1) & xy.any(axis=1)
+        doubtful = np.flatnonzero(~fine).tolist()
+    else:
+        doubtful, xy = list(range(len(lons))), np.empty((len(lons), 2))
+    for i in doubtful:
+        xy[i] = check_lonlat(lons[i], lats[i], field="" if len(lons) == 1 else f"/{i}")
+    return xy
+
+
+def _several(point: NDArray[np.intp], shape: NDArray[np.intp]) -> dict[int, list[int]]:
+    """The points that lie in more than one shape, with their numbers in order of rank."""
+    again = np.isin(point, point[1:][point[1:] == point[:-1]])
+    ranked: dict[int, list[int]] = {}
+    for i, number in sorted(zip(point[again].tolist(), shape[again].tolist(), strict=True)):
+        ranked.setdefault(i, []).append(number)
+    return ranked

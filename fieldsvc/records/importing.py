@@ -347,11 +347,11 @@ def _told(one: _Asked) -> dict[str, Any]:
 def _located(asked: Sequence[_Asked], now: datetime) -> list[tuple[str | None, str]]:
     """Territory id and site class of every row: what the row says of the class wins over its territory's."""
     spots = [(one.place["lon"], one.place["lat"]) for one in asked if one.place["lon"] is not None]
-    found = iter(territories.index(now).locate_many([lon for lon, _ in spots], [lat for _, lat in spots]))
+    found = iter(territories.index(now).locate_ids([lon for lon, _ in spots], [lat for _, lat in spots]))
     classes = dict(db.session.execute(select(Territory.id, Territory.site_class)).all())
     places = []
     for one in asked:
-        territory_id = next(found).territory_id if one.place["lon"] is not None else None
+        territory_id = next(found) if one.place["lon"] is not None else None
         places.append((territory_id, one.place["site_class"] or classes.get(territory_id or "", "urban")))
     return places
 

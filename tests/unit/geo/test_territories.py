@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
 import shapely
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely.geometry import box
 
@@ -224,6 +225,70 @@ class TestLocating:
         with pytest.raises(Invalid) as caught:
             TerritoryIndex([territory("a", 111, 35, 1)]).locate_many([111, 999], [35, 35])
         assert caught.value.errors[0]["field"] == "/1"
+
+    @pytest.mark.parametrize(
+        ("lons", "lats", "words"),
+        [
+            ([111, True], [35, 35], "longitude is not a number"),
+            ([111, "111"], [35, 35], "longitude is not a number"),
+            ([111, 111], [35, None], "latitude is not a number"),
+            ([111, float("nan")], [35, 35], "longitude is not a finite number"),
+            ([111, 111], [35, float("inf")], "latitude is not a finite number"),
+            ([111, 10**400], [35, 35], "longitude .* is outside"),
+            ([111, 180.1], [35, 35], "longitude 180.1 is outside"),
+            ([111, 111], [35, -90.1], "latitude -90.1 is outside"),
+            ([111, 0], [35, 0.0], "0/0 is not a place"),
+        ],
+    )
+    def test_of_many_points_the_one_that_is_none_is_named(self, lons: list[Any], lats: list[Any], words: str) -> None:
+        index = TerritoryIndex([territory("a", 111, 35, 1)])
+        for locate in (index.locate_many, index.locate_ids):
+            with pytest.raises(Invalid) as caught:
+                locate(lons, lats)
+            assert caught.value.errors[0]["field"] == "/1"
+            assert re.search(words, caught.value.errors[0]["reason"])
+
+    def test_points_at_the_ends_of_the_earth_are_taken(self) -> None:
+        index = TerritoryIndex([territory("a", 111, 35, 1)])
+        assert index.locate_ids([180, -180.0, 111, 111.0, 0, 1], [35.5, 35, 90.0, -90, 1, 0]) == [None] * 6
+
+    @settings(max_examples=40)
+    @given(
+        shapes=st.lists(
+            st.tuples(st.integers(0, 12), st.integers(0, 12), st.integers(1, 8), st.integers(-1, 1)), max_size=8
+        ),
+        spots=st.lists(st.tuples(st.integers(-4, 24), st.integers(-4, 24)), min_size=1, max_size=20),
+    )
+    def test_many_points_are_located_as_the_rule_says_one_by_one(
+        self, shapes: list[tuple[int, int, int, int]], spots: list[tuple[int, int]]
+    ) -> None:
+        """Squares and points on a lattice of about 100 m, so that borders, corners and overlaps are met."""
+        step = 0.001
+        drawn = [
+            territory(f"t{i}", 111 + x * step, 60 + y * step, size * step, priority)
+            for i, (x, y, size, priority) in enumerate(shapes)
+        ]
+        areas = {shape.id: area_m2(shape.geometry) for shape in drawn}
+        index = TerritoryIndex(drawn, tolerance_m=250)
+        lons, lats = [111 + x * step for x, _ in spots], [60 + y * step for _, y in spots]
+        found = index.locate_many(lons, lats)
+        assert index.locate_ids(lons, lats) == [where.territory_id for where in found]
+        for lon, lat, where in zip(lons, lats, found, strict=True):
+            assert where == index.locate(lon, lat)
+            inside = [s for s in drawn if s.geometry.intersects(shapely.Point(lon, lat))]
+            inside.sort(key=lambda s: (-s.priority, areas[s.id], s.id))
+            assert where.candidates == tuple(s.id for s in inside) or not inside
+            assert (where.how == "inside") is bool(inside)
+            if not inside and drawn:
+                # squares: the nearest place is the point itself, held to the square's sides
+                far = sorted(
+                    (distance_m(lon, lat, min(max(lon, w), e), min(max(lat, s), n)), shape.id)
+                    for shape in drawn
+                    for w, s, e, n in [shape.geometry.bounds]
+                )
+                assert where.distance_m == pytest.approx(far[0][0], abs=0.2)
+                near = {name for metres, name in far if metres < 249.9}
+                assert near <= set(where.candidates) <= {name for metres, name in far if metres < 250.1}
 
     def test_threads_may_share_one_index(self) -> None:
         index = TerritoryIndex([territory(f"t{i}", 100 + i * 0.1, 35.0, 0.1) for i in range(50)])
