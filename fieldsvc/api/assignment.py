@@ -69,6 +69,11 @@ class TravelUsed(Schema):
     notes = ma.fields.List(ma.fields.String(), required=True)
 
 
+class RuleCited(Schema):
+    name = Text(60, required=True)
+    source = Text(500, required=True)
+
+
 class WhyAnswer(Schema):
     job_id = Ident(required=True)
     job_number = Text(40, required=True)
@@ -99,6 +104,9 @@ class WhyAnswer(Schema):
         keys=ma.fields.String(), values=ma.fields.Integer(), required=True, metadata={"description": "Rule → crews."}
     )
     left_out = Int(required=True, metadata={"description": "Crews too far away to be looked at."})
+    rules = ListOf(
+        Member(RuleCited), required=True, metadata={"description": "Entries of the rule pack `dispatch` behind it."}
+    )
     travel = Member(TravelUsed, allow_none=True, required=True)
     asked_at = UtcTime(required=True)
 

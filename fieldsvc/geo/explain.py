@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from fieldsvc.geo import sentences
@@ -44,6 +45,24 @@ HARD_RULES = (
 """Every hard rule that can say no to a crew, in the order they are asked; the list only grows."""
 COSTS = ("has_it", "could", "later_begin", "more_late", "more_driving", "helping_out", "one_more_crew", "better_now")
 """Every rule of a crew that could do the job; the list only grows."""
+
+CITED: Mapping[str, str] = MappingProxyType(
+    {
+        "skill": "hard.skill",
+        "equipment": "hard.equipment",
+        "territory": "hard.territory",
+        "capacity": "hard.capacity",
+        "window": "hard.window",
+        "others_window": "hard.window",
+        "break": "hard.break",
+        "shift_end": "goal.overtime_min",
+        "outranked": "goal.soonest_slack_min",
+        "more_late": "goal.lateness_steps_min",
+        "helping_out": "goal.help_cost_min",
+        "one_more_crew": "goal.crew_cost_min",
+    }
+)
+"""The entry of the rule pack ``dispatch`` that stands behind a rule; the others follow from the facts alone."""
 
 
 @dataclass(frozen=True)
@@ -104,10 +123,14 @@ class Explanation:
         found = Counter(verdict.rule for verdict in self.impossible)
         return {rule: found[rule] for rule in HARD_RULES if found[rule]}
 
+    @property
+    def every(self) -> tuple[Verdict, ...]:
+        """All verdicts, the holder's first."""
+        return (*((self.holder,) if self.holder else ()), *self.possible, *self.impossible)
+
     def of(self, crew_id: str) -> Verdict | None:
         """The verdict of one crew."""
-        every = (*((self.holder,) if self.holder else ()), *self.possible, *self.impossible)
-        return next((verdict for verdict in every if verdict.crew_id == crew_id), None)
+        return next((verdict for verdict in self.every if verdict.crew_id == crew_id), None)
 
 
 @dataclass(frozen=True)

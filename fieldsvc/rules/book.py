@@ -241,7 +241,7 @@ class RuleBook:
         missing = sorted((dispatch.HARD - said["hard"].keys()) | (dispatch.GOALS - said["goal"].keys()))
         if missing or not said["tier"]:
             raise NoRule(f"no rule in dispatch for {(missing or ['any tier'])[0]} on {on.isoformat()}")
-        sources = {f"{entry.keys['of']}.{entry.keys['name']}": entry.source for entry in found}
+        sources = {f"{e.keys['of']}.{e.keys['name']}": f"{e.source} ({e.edition})" for e in found}
         return DispatchRules(said["hard"], said["tier"], said["goal"], sources)
 
     def storms(self, on: date) -> dict[str, RuleAnswer]:

@@ -30,7 +30,7 @@ class DispatchRules:
     :param hard: rule → whether it holds, for every one of :data:`HARD`.
     :param tiers: rank of jobs → ``{"rank": 1, "weight": 100, "soonest": True}``.
     :param goals: value by name, for every one of :data:`GOALS`.
-    :param sources: source by ``of.name``, such as ``goal.help_cost_min``.
+    :param sources: source and edition by ``of.name``, such as ``goal.help_cost_min``.
     """
 
     hard: Mapping[str, bool]

@@ -7,33 +7,36 @@ that has the job; of the jobs on a route only those in the reader's territories 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Row, select
 
+from fieldsvc import rules
 from fieldsvc.base.clock import parse_time
 from fieldsvc.base.db import db
 from fieldsvc.base.errors import NotFound
 from fieldsvc.base.plain import plain
 from fieldsvc.geo import sentences
-from fieldsvc.geo.explain import Candidate, Explanation, Question, Verdict, explain, fault_of, open_to
-from fieldsvc.geo.model import Goals, TravelReport
+from fieldsvc.geo.explain import CITED, Explanation, Question, Verdict, explain, fault_of
+from fieldsvc.geo.model import TravelReport
 from fieldsvc.geo.travel import TravelTimes
 from fieldsvc.history.models import HistoryEntry
-from fieldsvc.people.models import Crew
 from fieldsvc.work import change, queries, standing
+from fieldsvc.work.change import UNDER_WAY
+from fieldsvc.work.dispatch.carry_out import changes
+from fieldsvc.work.dispatch.rules import Rules
 from fieldsvc.work.models import Assignment, DispatchDecision, DispatchRun, Job
 
 MOST_ALTERNATIVES = 5
 DRIFT = timedelta(minutes=5)
 """By how much a begin may move without being called a change of the plan."""
-_PLANNED_ON = (
-    "kind lon lat territory_id priority hazards service_minutes window_start window_end due_at required_skills "
-    "required_equipment load follows_job_id customers_affected pinned pinned_start"
-).split()
+_BOUND = ("enroute", *UNDER_WAY)
+"""States in which a crew is on its way to the job or at it: nobody else can have it."""
+_BY_ASSIGNING = frozenset("status crew_id assignment_rev planned_start planned_order pinned pinned_start".split())
+"""What changes by carrying a decision out, and what is told by itself."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,8 @@ def why(
     names = {crew.id: crew for crew in crews}
     decided, given = _decided(job), _given(job)
     question, found = None, None
-    if job.status not in (*change.ENDED, *standing.UNDER_WAY):
-        question, found = _judged(job, crews, scope, travel, zone, now)
+    if job.status not in (*change.ENDED, *_BOUND):
+        question, found = _judged(job, crews, crew_id, scope, travel, zone, now)
     told = _told(job, names, decided, given, found, zone, now)
     holder = found.holder if found else None
     return {
@@ -92,33 +95,33 @@ def why(
         "possible": len(found.possible) if found else 0,
         "impossible": found.counts if found else {},
         "left_out": found.cut if found else 0,
+        "rules": _cited(question, found, now),
         "travel": _travel_row(found),
         "asked_at": plain(now),
     }
 
 
 def _judged(
-    job: Job, crews: Collection[Crew], scope: Collection[str] | None, travel: TravelTimes, zone: tzinfo, now: datetime
+    job: Job,
+    crews: Sequence[Row[Any]],
+    crew_id: str | None,
+    scope: Collection[str] | None,
+    travel: TravelTimes,
+    zone: tzinfo,
+    now: datetime,
 ) -> tuple[Question, Explanation | None]:
     """The question as a plan would put it, and what there is to say of every crew; None: no crew at all can have it."""
-    skills, goals = standing.skills(now), Goals()
-    question = Question(standing.plan_job(job, skills), goals, now, zone, now + standing.HORIZON)
+    book = Rules.on(now)
+    question, asked = standing.question(job, book, zone, now)
     if fault_of(question.job):
         return question, None
-    on_duty = standing.shifts({crew.id for crew in crews}, now)
-    bare = {crew.id: standing.candidate(crew, on_duty.get(crew.id, ()), (), now, {}) for crew in crews}
-    held = standing.held(open_to(question, list(bare.values())) | ({job.crew_id} if job.crew_id else set()))
-    planned = {
-        one.id: standing.plan_job(one, skills, named=scope is None or one.territory_id in scope)
-        for holds in held.values()
-        for one in holds
-    }
-    candidates: list[Candidate] = [
-        standing.candidate(crew, on_duty.get(crew.id, ()), held[crew.id], now, planned)
-        if crew.id in held
-        else bare[crew.id]
-        for crew in crews
-    ]
+    candidates = standing.candidates(question, asked, crews, book, travel, scope)
+    if crew_id is not None:
+        rows = {crew.id: crew for crew in crews}
+        candidates = [
+            standing.beyond(one, rows[one.crew_id], question.job, book, now) if one.crew_id == crew_id else one
+            for one in candidates
+        ]
     return question, explain(question, candidates, travel)
 
 
@@ -132,8 +135,8 @@ def _decided(job: Job) -> tuple[DispatchDecision, DispatchRun] | None:
         .limit(20)
     )
     for decision, run in db.session.execute(query):
-        stands = decision.taken == "accepted" or (decision.taken is None and not run.what_if)
-        if stands and decision.crew_id == job.crew_id:
+        stands = decision.taken is not None if run.what_if else True
+        if stands and decision.crew_id == job.crew_id and not (run.what_if and decision.taken == "changed_meanwhile"):
             return decision, run
     return None
 
@@ -166,7 +169,7 @@ def _given(job: Job) -> dict[str, Any] | None:
 
 def _told(
     job: Job,
-    names: Mapping[str, Crew],
+    names: Mapping[str, Row[Any]],
     decided: tuple[DispatchDecision, DispatchRun] | None,
     given: Mapping[str, Any] | None,
     found: Explanation | None,
@@ -179,7 +182,7 @@ def _told(
     if job.crew_id is None:
         return _without_crew(job, decided, found, zone, now)
     code = names[job.crew_id].code if job.crew_id in names else job.crew_id
-    if job.status in standing.UNDER_WAY:
+    if job.status in _BOUND:
         return _Told("under_way", f"{code} is {job.status} with {job.number}: no other crew can have it now", {})
     numbers = found.holder.numbers if found and found.holder else {}
     beside = f"; now {found.holder.words}" if found and found.holder else ""
@@ -205,7 +208,8 @@ def _without_crew(
         return _Told("not_planned", f"no dispatch run has decided about it yet; {live}", {})
     decision, run = decided
     when = sentences.at(run.finished_at or run.created_at, now, zone)
-    return _Told(decision.reason, f"the run of {when} found nobody: {decision.detail}; {live}", decision.why or {})
+    what = "left it alone" if decision.reason == "changed_meanwhile" else "found nobody"
+    return _Told(decision.reason, f"the run of {when} {what}: {decision.detail}; {live}", decision.why or {})
 
 
 def _live(job: Job, found: Explanation | None) -> str:
@@ -244,14 +248,11 @@ def _changes(
     """What is no longer as it was when the run decided, in words."""
     if decided is None:
         return []
-    decision, run = decided
+    decision, _ = decided
     told = []
-    since = run.started_at or run.created_at
-    edited = [
-        name for name in _PLANNED_ON if name in job.field_revs and parse_time(str(job.field_revs[name][2])) > since
-    ]
+    edited = [name for name in changes(job, decision) if name not in _BY_ASSIGNING]
     if edited:
-        told.append(f"changed since the run: {', '.join(edited)}")
+        told.append(f"changed since the run: {', '.join(edited).replace('_', ' ')}")
     if job.planned_start != decision.planned_start and job.planned_start is not None and decision.planned_start:
         begin, was = (sentences.at(moment, now, zone) for moment in (job.planned_start, decision.planned_start))
         told.append(f"it is planned for {begin} now, the run planned it for {was}")
@@ -266,7 +267,7 @@ def _changes(
     return told
 
 
-def _named(crew: Crew | None) -> dict[str, Any] | None:
+def _named(crew: Row[Any] | None) -> dict[str, Any] | None:
     return {"id": crew.id, "code": crew.code, "name": crew.name} if crew else None
 
 
@@ -290,6 +291,18 @@ def _verdict_row(verdict: Verdict | None) -> dict[str, Any] | None:
         "words": verdict.words,
         "numbers": plain(verdict.numbers),
     }
+
+
+def _cited(question: Question | None, found: Explanation | None, now: datetime) -> list[dict[str, str]]:
+    """The entries of the rule pack behind all that was said, with their sources."""
+    if question is None or found is None:
+        return []
+    said = {
+        verdict.rule for verdict in (*found.possible, *found.impossible, *((found.holder,) if found.holder else ()))
+    }
+    names = {f"tier.{question.job.tier}", *(CITED[rule] for rule in said if rule in CITED)}
+    sources = rules.load().dispatch(now.date()).sources
+    return [{"name": name, "source": sources[name]} for name in sorted(names) if name in sources]
 
 
 def _travel_row(found: Explanation | None) -> dict[str, Any] | None:

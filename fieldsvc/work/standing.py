@@ -2,151 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta, tzinfo
+from typing import Any
 
-from sqlalchemy import select
-from sqlalchemy.orm import lazyload
+from sqlalchemy import Row, select
 
-from fieldsvc import kinds
-from fieldsvc.base.clock import parse_time
-from fieldsvc.base.db import db
-from fieldsvc.geo.explain import Candidate, Day
-from fieldsvc.geo.model import Break, PlanCrew, PlanJob, Window
-from fieldsvc.people.models import Crew, Shift
-from fieldsvc.work import jobs
+from fieldsvc.base.db import among, db
+from fieldsvc.geo import areas
+from fieldsvc.geo.explain import Candidate, Day, Question, open_to
+from fieldsvc.geo.model import PlanJob, Window
+from fieldsvc.geo.travel import TravelTimes
+from fieldsvc.people import territories
+from fieldsvc.people.models import Crew
+from fieldsvc.work.dispatch import days
+from fieldsvc.work.dispatch.area import HORIZON
+from fieldsvc.work.dispatch.basis import HELD, MOVABLE, Asked, Work, crew_of, read_crews, read_jobs
+from fieldsvc.work.dispatch.rules import Rules, helping
 from fieldsvc.work.models import Job
 
-HORIZON = timedelta(hours=24)
-"""Shifts that begin within this time are looked at."""
-UNDER_WAY = ("enroute", "on_site", "in_progress")
-"""States in which a crew is bound to a job: it sets out for the next one from there."""
-AHEAD = ("scheduled", "dispatched", "accepted")
-"""States in which a job lies ahead of its crew."""
+FARTHEST_M = 200_000.0
+"""How far another territory is, is told up to here."""
 
 
-def crews(scope: Collection[str] | None, also: str | None) -> list[Crew]:
+def question(job: Job, book: Rules, zone: tzinfo, now: datetime) -> tuple[Question, Asked]:
+    """The job as a run would plan it now, and what it is read by."""
+    asked = Asked.at(now, Window(now, now + HORIZON), zone, now + timedelta(minutes=book.at_risk_minutes))
+    planned = read_jobs(asked, Job.id == job.id)[0].job
+    # That it assists another job was made into a window, the time at which that one begins; it is another crew's still.
+    planned = replace(planned, assists=job.assists_job_id)
+    return Question(planned, book.goals, now, zone, now + HORIZON), asked
+
+
+def crews(scope: Collection[str] | None, also: str | None) -> list[Row[Any]]:
     """The crews with a home in ``scope`` (``None``: all), and the one called ``also``."""
-    found = db.session.scalars(select(Crew).options(lazyload(Crew.members)).order_by(Crew.id))
+    columns = select(Crew.id, Crew.code, Crew.name, Crew.active, Crew.territory_ids, Crew.help_out_m)
+    found = db.session.execute(columns.order_by(Crew.id))
     return [one for one in found if scope is None or one.id == also or not set(scope).isdisjoint(one.territory_ids)]
 
 
-def shifts(crew_ids: Collection[str], now: datetime) -> dict[str, list[Shift]]:
-    """Crew id → the shifts that have not ended and begin within :data:`HORIZON`, by start."""
-    query = select(Shift).where(Shift.ends_at > now, Shift.starts_at < now + HORIZON)
-    found: dict[str, list[Shift]] = {}
-    for shift in db.session.scalars(query.order_by(Shift.starts_at, Shift.id)):
-        if shift.crew_id in crew_ids:
-            found.setdefault(shift.crew_id, []).append(shift)
+def candidates(
+    asked_for: Question,
+    asked: Asked,
+    fleet: Sequence[Row[Any]],
+    book: Rules,
+    travel: TravelTimes,
+    scope: Collection[str] | None,
+) -> list[Candidate]:
+    """The crews as they stand. What they hold is read of those only that could have the job at all.
+
+    :param scope: jobs outside of it keep their places in the routes and lose their numbers.
+    """
+    job, now = asked_for.job, asked_for.now
+    wanted = {job.territory_id} if job.territory_id else set()
+    shifts = helping(book, read_crews(asked, [crew.id for crew in fleet]), wanted, now)
+    bare = {crew.id: Candidate(crew.id, crew.code, active=crew.active) for crew in fleet}
+    for crew_id, own in _by_crew([Day(shift) for shift in shifts if shift.shift.end > now]).items():
+        bare[crew_id] = replace(bare[crew_id], days=own)
+    near = open_to(asked_for, list(bare.values())) | ({job.crew_id} & bare.keys() if job.crew_id else set())
+    held = read_jobs(asked, among(Job.crew_id, sorted(near)), Job.status.in_(HELD))
+    ahead = {work.job.id for work in held if work.status in MOVABLE}
+    loaded = days.hold([day.crew for crew_id in sorted(near) for day in bare[crew_id].days], held, ahead, ())
+    settled = [(days.settle(day, now, travel, book.goals)[0], day.free) for day in loaded]
+    now_held = _by_crew([Day(crew, tuple(_told(work, job, scope) for work in free)) for crew, free in settled])
+    return [replace(one, days=now_held.get(one.crew_id, one.days)) for one in bare.values()]
+
+
+def _by_crew(of: Sequence[Day]) -> dict[str, tuple[Day, ...]]:
+    found: dict[str, tuple[Day, ...]] = {}
+    for day in of:
+        crew_id = crew_of(day.crew.id)
+        found[crew_id] = (*found.get(crew_id, ()), day)
     return found
 
 
-def held(crew_ids: Collection[str]) -> dict[str, list[Job]]:
-    """Crew id → what it holds, in the order it will be done."""
-    query = select(Job).where(Job.crew_id.in_(sorted(crew_ids)), Job.status.in_((*UNDER_WAY, *AHEAD)))
-    found: dict[str, list[Job]] = {}
-    for job in db.session.scalars(query.order_by(Job.crew_id, Job.planned_order, Job.planned_start, Job.id)):
-        if job.crew_id is not None:
-            found.setdefault(job.crew_id, []).append(job)
-    return found
+def _told(work: Work, job: PlanJob, scope: Collection[str] | None) -> PlanJob:
+    """A job on a route; the one in question as it was put."""
+    if work.job.id == job.id:
+        return job
+    return work.job if scope is None or work.job.territory_id in scope else replace(work.job, number="")
 
 
-def plan_job(job: Job, skills: Mapping[str, str], *, named: bool = True) -> PlanJob:
-    """The job as a plan sees it.
-
-    :param skills: kind → the skill it needs; ``named``: whether its number may be told.
-    """
-    skill = skills.get(job.kind, job.kind)
-    return PlanJob(
-        id=job.id,
-        lon=job.lon,
-        lat=job.lat,
-        territory_id=job.territory_id,
-        kind=job.kind,
-        skills=frozenset({skill, *job.required_skills}),
-        tier="hazard" if job.hazards else "planned",
-        priority=job.priority,
-        service_min=job.service_minutes,
-        number=job.number if named else "",
-        customers=job.customers_affected or 0,
-        windows=_windows(job),
-        due=job.due_at,
-        equipment=frozenset(job.required_equipment),
-        load=job.load,
-        crew_id=job.crew_id,
-        pinned=job.pinned,
-        starts_at=job.pinned_start,
-        follows=job.follows_job_id,
-        assists=job.assists_job_id,
-        site_class=job.site_class,
-    )
-
-
-def _windows(job: Job) -> tuple[Window, ...]:
-    if job.window_start is None and job.window_end is None:
-        return ()
-    forever = timedelta(days=365)
-    start = job.window_start or (job.window_end or job.created_at) - forever
-    return (Window(start, job.window_end or start + forever),)
-
-
-def skills(now: datetime) -> dict[str, str]:
-    """Kind of job → the skill it needs."""
-    return {name: jobs.skill_for(kind, now) for name, kind in kinds.discover().items()}
-
-
-def candidate(
-    crew: Crew, on_duty: Sequence[Shift], holds: Sequence[Job], now: datetime, planned: Mapping[str, PlanJob]
-) -> Candidate:
-    """The crew as it stands.
-
-    :param planned: what it holds, as a plan sees it, by id of the job.
-    """
-    bound = [job for job in holds if job.status in UNDER_WAY]
-    ahead = [job for job in holds if job.status in AHEAD]
-    lon, lat = crew.base_lon, crew.base_lat
-    if bound and bound[-1].lon is not None:
-        lon, lat = bound[-1].lon, bound[-1].lat
-    free_at = max((_done_at(job, now) for job in bound), default=None)
-    days = [
-        Day(
-            PlanCrew(
-                id=crew.id,
-                lon=lon if number == 0 else crew.base_lon,
-                lat=lat if number == 0 else crew.base_lat,
-                home=frozenset(crew.territory_ids),
-                skills=frozenset(crew.skills),
-                shift=Window(shift.starts_at, shift.ends_at),
-                code=crew.code,
-                equipment=frozenset(crew.equipment),
-                capacity=crew.capacity,
-                breaks=tuple(_breaks(shift)),
-                free_at=free_at if number == 0 else None,
-                end_lon=crew.base_lon,
-                end_lat=crew.base_lat,
-            ),
-            tuple(planned[job.id] for job in ahead if _day_of(job, on_duty) == number),
-        )
-        for number, shift in enumerate(on_duty)
-    ]
-    return Candidate(crew.id, crew.code, active=crew.active, days=tuple(days))
-
-
-def _done_at(job: Job, now: datetime) -> datetime:
-    """When a crew is done with what is under way: as planned, else after its whole time on site."""
-    if job.planned_end is not None and job.planned_end > now:
-        return job.planned_end
-    return now + timedelta(minutes=job.service_minutes)
-
-
-def _day_of(job: Job, on_duty: Sequence[Shift]) -> int:
-    """The last shift that has begun when the job is planned, else the first."""
-    if job.planned_start is None:
-        return 0
-    return max((number for number, shift in enumerate(on_duty) if shift.starts_at <= job.planned_start), default=0)
-
-
-def _breaks(shift: Shift) -> list[Break]:
-    return [
-        Break(parse_time(one["earliest"]), parse_time(one["latest"]), float(one["minutes"])) for one in shift.breaks
-    ]
+def beyond(one: Candidate, crew: Row[Any], job: PlanJob, book: Rules, now: datetime) -> Candidate:
+    """The candidate with how far the job's territory is from its own, and how far it may help out."""
+    near = areas.distances(territories.index(now).shapes, {job.territory_id or ""}, FARTHEST_M)
+    away = near.get(job.territory_id or "", {})
+    metres = min((away[home] for home in crew.territory_ids if home in away), default=None)
+    return replace(one, away_m=metres, help_out_m=book.help_out_m if crew.help_out_m is None else crew.help_out_m)

@@ -56,6 +56,8 @@ def test_by_hand_beside_those_that_could_and_those_that_cannot(app: Flask) -> No
     assert (told["possible"], told["impossible"]) == (1, {"off_shift": 1, "skill": 2, "territory": 1})
     assert told["decision"] is None and told["changed_since"] == []
     assert told["travel"]["provider"] == "geodesic"
+    assert [cited["name"] for cited in told["rules"]] == ["hard.skill", "hard.territory", "tier.emergency"]
+    assert "arrival of emergency repair (baseline)" in told["rules"][2]["source"]
     asked = ask(field.office, job, crew=near)
     assert (asked["asked"]["rule"], asked["asked"]["numbers"]["added_km"]) == (
         best["rule"],
@@ -93,7 +95,7 @@ def test_a_run_that_decided_is_told_and_what_changed_since(app: Flask, drain: An
         f"/v1/jobs/{job}", json={"service_minutes": 500}, headers={"If-Match": f'"{page["rev"]}"'}
     )
     assert edit.status_code == 200
-    assert ask(field.office, job)["changed_since"] == ["changed since the run: service_minutes"]
+    assert ask(field.office, job)["changed_since"] == ["changed since the run: service minutes"]
 
 
 def test_nobody_has_it_the_last_run_says_why_and_how_it_stands_now(app: Flask, drain: Any) -> None:
