@@ -101,8 +101,11 @@ def durable_postgres() -> Iterator[services.Postgres]:
 
 
 @contextmanager
-def running(server: services.Postgres, workers: int) -> Iterator[Running]:
-    """The service on a new database of ``server``, with as many worker processes; everything else as ``up`` has it."""
+def running(server: services.Postgres, workers: int, rules_dir: Path | None = None) -> Iterator[Running]:
+    """The service on a new database of ``server``, with as many worker processes; everything else as ``up`` has it.
+
+    :param rules_dir: editions of rules that a benchmark puts into force.
+    """
     name = server.create()
     url = server.database_url(name)
     with tempfile.TemporaryDirectory(prefix="fieldsvc-bench-") as folder:
@@ -112,6 +115,7 @@ def running(server: services.Postgres, workers: int) -> Iterator[Running]:
             log_level="WARNING",
             device_rate=_UNBOUNDED,  # a few devices do here what thousands do
             work_rate=_UNBOUNDED,
+            rules_dir=rules_dir,
         )
         with Service(settings, port=0, workers=workers) as service:
             app = create_app(service.settings)

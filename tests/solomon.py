@@ -24,7 +24,6 @@ SITE_CLASS, TERRITORY, KIND, SKILL = "urban", "V", "safety_inspection", "inspect
 LONGEST_SHIFT_MIN = 1440
 """A shift has at most 24 hours; an instance with a longer day is run in shorter minutes."""
 
-_LON = 10.0
 _GEOD = Geod(ellps="WGS84")
 
 
@@ -55,6 +54,7 @@ class Instance:
 
     :param unit_min: how many minutes a unit is on the ground, so that the day is no longer than a shift may be and
         every service time a whole number of minutes.
+    :param lon: where on the equator the depot lies.
     """
 
     name: str
@@ -62,6 +62,7 @@ class Instance:
     capacity: int
     nodes: tuple[Node, ...]
     unit_min: float
+    lon: float = 10.0
 
     @property
     def depot(self) -> Node:
@@ -125,14 +126,14 @@ class Instance:
         travel = Geodesic()
         metres_per_min = travel.speed_kmh[SITE_CLASS] / (0.06 * travel.factor)
         metres = self.unit_min * metres_per_min
-        east = _GEOD.inv(_LON, 0.0, _LON + 0.1, 0.0)[2] / 0.1
-        north = _GEOD.inv(_LON, -0.05, _LON, 0.05)[2] / 0.1
+        east = _GEOD.inv(self.lon, 0.0, self.lon + 0.1, 0.0)[2] / 0.1
+        north = _GEOD.inv(self.lon, -0.05, self.lon, 0.05)[2] / 0.1
         return metres / east, metres / north
 
     def lonlat(self, node: Node) -> tuple[float, float]:
         """Where ``node`` lies; the depot is on the equator."""
         east, north = self.ground
-        return _LON + (node.x - self.depot.x) * east, (node.y - self.depot.y) * north
+        return self.lon + (node.x - self.depot.x) * east, (node.y - self.depot.y) * north
 
     def minutes(self, units: float) -> timedelta:
         return timedelta(minutes=units * self.unit_min)
