@@ -11,10 +11,13 @@ from zoneinfo import ZoneInfo
 import pytest
 from flask import Flask
 
+from fieldsvc import kinds
 from fieldsvc.base.clock import format_time, parse_time, utc_now
+from fieldsvc.base.db import reading
 from fieldsvc.config import Settings
+from fieldsvc.work import campaign_steps, campaigns
 from tests.factories import make_staff, make_territories
-from tests.field import done
+from tests.field import Field, done, problem
 from tests.integration.test_imports import import_customers
 
 Drain = Callable[[], None]
@@ -125,3 +128,180 @@ def test_from_the_draft_to_the_jobs_and_back(app: Flask, drain: Drain) -> None:
 
 def _later(text: str, hours: float) -> str:
     return format_time(parse_time(text) + timedelta(hours=hours))
+
+
+def test_what_changed_since_the_draft_is_not_released_and_who_has_set_out_goes_on(app: Flask, drain: Drain) -> None:
+    make_territories(app)
+    settle(app)
+    field = Field(app, drain)
+    client = field.office
+    day = monday() + timedelta(days=3)
+    cut = outage(client, "T1", day)
+    draft = ask(client, drain)
+    found = items(client, draft)
+    assert found["U8"]["reason"] == "no_night_capacity" and found["U8"]["day"] is None
+    field.job("meter_change", usage_point_id=found["U4"]["usage_point_id"])
+    moved = client.patch(
+        f"/v1/planned-outages/{cut['id']}",
+        json={"starts_at": at(day, 9), "ends_at": at(day, 13)},
+        headers={"If-Match": '"1"'},
+    )
+    assert done(moved)["rev"] == 2
+    done(client.post(f"/v1/campaigns/{draft['id']}/release"), 202)
+    drain()
+    released = done(client.get(f"/v1/campaigns/{draft['id']}"))
+    assert (released["state"], released["jobs"]) == ("released", 2)
+    assert released["left"] == {"no_meter": 1, "no_night_capacity": 1, "open_job": 1, "outage_changed": 4}
+    assert set(items(client, draft, "&reason=open_job,outage_changed")) == {"U1", "U2", "U3", "U7", "U4"}
+    assert set(items(client, draft, f"&day={monday().isoformat()}&area=T2")) == {"U4", "U5", "U6"}
+
+    phone, job_ids = field.phone(), [items(client, draft)[number]["job_id"] for number in ("U5", "U6")]
+    for job_id in job_ids:
+        field.assign(job_id, phone.crew_id)
+    phone.pull()
+    assert phone.do("job.enroute", job_ids[0]) == "applied"
+    answer = done(client.post(f"/v1/campaigns/{draft['id']}/cancel", json={"reason": "rain"}), 202)
+    assert answer["state"] == "cancelling"
+    drain()
+    assert [field.status(job_id) for job_id in job_ids] == ["enroute", "cancelled"]
+    assert (
+        done(client.post(f"/v1/campaigns/{draft['id']}/cancel", json={"reason": "rain"}), 202)["state"] == "cancelled"
+    )
+    assert problem(client.post(f"/v1/campaigns/{draft['id']}/release")) == (409, "state-not-allowed")
+    told = [entry["action"] for entry in field.history() if entry["entity"] == "campaign"]
+    assert told == ["campaign." + what for what in ("requested", "planned", "released", "jobs_made", "cancelled")]
+
+
+def test_what_no_campaign_can_be(app: Flask) -> None:
+    ids = make_territories(app)
+    settle(app)
+    client, mine = make_staff(app), make_staff(app, "dispatcher", [ids["B"]])
+    first = monday()
+    wanted = {
+        "name": "Smart meters",
+        "kind": "meter_change",
+        "from_day": first.isoformat(),
+        "until_day": first.isoformat(),
+        "transformer_areas": ["T9"],
+        "crews_per_day": 1,
+    }
+
+    def refused(who: Any = client, **members: Any) -> tuple[int, str, str]:
+        body = {name: value for name, value in (wanted | members).items() if value is not None}
+        answer = who.post("/v1/campaigns", json=body)
+        return *problem(answer), answer.json["detail"]
+
+    assert refused(kind="repair") == (
+        422, "invalid", "kind: is not planned in bulk; these are: meter_change, safety_inspection",
+    )  # fmt: skip
+    assert refused(from_day=(utc_now() - timedelta(days=3)).date().isoformat())[1:] == ("invalid", "from_day: is past")
+    assert refused(until_day=(first - timedelta(days=1)).isoformat())[:2] == (422, "invalid")
+    assert refused(until_day=(first + timedelta(days=366)).isoformat())[:2] == (422, "invalid")
+    assert refused(transformer_areas=None)[:2] == (422, "invalid")
+    assert refused(crews_per_day=0)[:2] == (422, "invalid")
+    assert refused(from_day="2027-02-30")[:2] == (422, "invalid")
+    assert refused(days_off=["sunday"])[:2] == (422, "invalid")
+    crews = {"territory_id": ids["B"], "crews_per_day": 1}
+    assert refused(by_territory=[crews, crews])[:2] == (422, "invalid")
+    assert refused(transformer_areas=["T9", "T77"])[1:] == ("conflict", "there is no such transformer area: T77")
+    assert refused(usage_point_ids=["nobody"])[1:] == ("conflict", "there is no such usage point: nobody")
+    assert refused(territory_ids=["nowhere"])[1:] == ("conflict", "there is no such territory: nowhere")
+    assert refused(mine, transformer_areas=["T1"])[:2] == (409, "conflict"), "the neighbours' areas are not there"
+    assert refused(mine, by_territory=[crews | {"territory_id": ids["A"]}])[:2] == (409, "conflict")
+    assert refused(territory_ids=[ids["C"]], transformer_areas=None)[2] == "no usage point is named by this"
+    assert refused(make_staff(app, "auditor"))[:2] == (403, "forbidden")
+    assert client.get("/v1/campaigns").json["items"] == []
+    longest = {"until_day": (first + timedelta(days=365)).isoformat()}
+    keyed = [mine.post("/v1/campaigns", json=wanted | longest, headers={"Idempotency-Key": "c"}) for _ in range(2)]
+    assert done(keyed[0], 202) == done(keyed[1], 202), "asked for once"
+
+
+def test_campaigns_are_seen_by_those_who_see_all_of_their_territories(app: Flask, drain: Drain) -> None:
+    ids = make_territories(app)
+    settle(app)
+    office = make_staff(app)
+    crews = [{"territory_id": ids["B"], "crews_per_day": 2, "night_crews_per_day": 0}]
+    both = ask(office, drain, transformer_areas=["T1", "T9"], by_territory=crews, crews_per_day=0)
+    assert both["territory_ids"] == sorted([ids["A"], ids["B"]])
+    assert both["placed"] == {"with_area": 1} and both["left"] == {"no_capacity": 4, "no_meter": 1}
+    only = ask(office, drain, transformer_areas=["T9"])
+    mine = make_staff(app, "dispatcher", [ids["B"]])
+    assert done(mine.get(f"/v1/campaigns/{only['id']}"))["state"] == "draft"
+    for path in ("", "/items", "/calendar"):
+        assert problem(mine.get(f"/v1/campaigns/{both['id']}{path}")) == (404, "not-found")
+    assert problem(mine.post(f"/v1/campaigns/{both['id']}/release")) == (404, "not-found")
+    assert mine.get("/v1/campaigns").json["items"] == [] and len(office.get("/v1/campaigns").json["items"]) == 2
+    own = ask(mine, drain, transformer_areas=["T9"])
+    assert [row["id"] for row in mine.get("/v1/campaigns").json["items"]] == [own["id"]]
+
+
+def test_a_campaign_that_fails_is_tried_again_then_says_so(app: Flask, drain: Drain) -> None:
+    make_territories(app)
+    settle(app)
+    client = make_staff(app)
+    kinds.register(dataclasses.replace(kinds.get("repair"), name="pole_check", bulk=True))
+    try:
+        body = {"name": "Poles", "kind": "pole_check", "transformer_areas": ["T9"], "crews_per_day": 1}
+        days = {"from_day": monday().isoformat(), "until_day": monday().isoformat()}
+        campaign = done(client.post("/v1/campaigns", json=body | days), 202)
+    finally:
+        kinds.unregister("pole_check")  # the workers do not know it
+    for attempt in (1, 2, 3):
+        with app.app_context(), pytest.raises(kinds.UnknownKind):
+            campaign_steps.run(campaign["id"], utc_now())
+        found = done(client.get(f"/v1/campaigns/{campaign['id']}"))
+        assert (found["attempts"], found["failure"]) == (attempt, "UnknownKind")
+        assert found["state"] == ("planning" if attempt < 3 else "failed")
+        later = utc_now() + campaigns.RING_AFTER + timedelta(seconds=1)
+        with app.app_context(), reading():
+            assert campaigns.due(utc_now()) == []
+            assert campaigns.due(later) == ([campaign["id"]] if attempt < 3 else [])
+    assert (
+        done(client.post(f"/v1/campaigns/{campaign['id']}/cancel", json={"reason": "no"}), 202)["state"] == "cancelled"
+    )
+
+
+def test_planned_outages(app: Flask) -> None:
+    ids = make_territories(app)
+    settle(app)
+    import_customers(app, "number,name,lon,lat,usage_point_number,transformer_area\nB2,In B,111.65,35.45,U20,T2\n")
+    client, mine = make_staff(app), make_staff(app, "dispatcher", [ids["B"]])
+    day = monday()
+    one = outage(client, "T1", day)
+    assert (one["state"], one["usage_points"], one["near"], one["jobs"]) == ("planned", 5, [], 0)
+    assert parse_time(one["announce_by"]) == parse_time(one["starts_at"]) - timedelta(days=7)
+    path = f"/v1/planned-outages/{one['id']}"
+
+    def refused(
+        who: Any = client, area: str = "T1", begin: str = at(day, 8), end: str = at(day, 12)
+    ) -> tuple[int, str]:
+        body = {"transformer_area": area, "starts_at": begin, "ends_at": end}
+        return problem(who.post("/v1/planned-outages", json=body))
+
+    assert refused(begin=at(day, 11), end=at(day, 13)) == (409, "already-exists")
+    assert refused(begin=at(day, 13), end=at(day, 13)) == (422, "invalid")
+    assert refused(begin=_later(at(day, 0), -24 * 60), end=_later(at(day, 0), -24 * 59)) == (422, "invalid")
+    assert refused(area="T77") == (409, "conflict")
+    assert refused(mine) == (409, "conflict"), "the neighbours' area is not there"
+    assert refused(mine, area="T2") == (403, "forbidden"), "half of it is another's"
+    assert refused(begin=at(day, 12), end=_later(at(day, 12), 168.01)) == (422, "invalid")
+    week = outage(client, "T1", day, 12, 13)
+    longest = client.patch(
+        f"/v1/planned-outages/{week['id']}", json={"ends_at": _later(at(day, 12), 168)}, headers={"If-Match": '"1"'}
+    )
+    assert done(longest)["near"] == [one["id"]], "its customers are cut twice within the days of the rule"
+    assert problem(mine.get(path)) == (404, "not-found") and mine.get("/v1/planned-outages").json["items"] == []
+    assert problem(client.patch(path, json={"reason": "x"})) == (428, "precondition-required")
+    assert problem(client.patch(path, json={"reason": "x"}, headers={"If-Match": '"7"'})) == (
+        412,
+        "precondition-failed",
+    )
+    onto = client.patch(path, json={"ends_at": at(day, 13)}, headers={"If-Match": '"1"'})
+    assert problem(onto) == (409, "already-exists")
+    in_two = outage(client, "T2", day)
+    assert done(mine.get(f"/v1/planned-outages/{in_two['id']}"))["usage_points"] == 5
+    listed = done(client.get(f"/v1/planned-outages?from={at(day, 11)}&to={at(day, 12)}&state=planned"))["items"]
+    assert {row["id"] for row in listed} == {one["id"], in_two["id"]}
+    assert done(client.post(f"{path}/cancel", json={"reason": "put off"}))["state"] == "cancelled"
+    assert problem(client.post(f"{path}/cancel", json={"reason": "put off"})) == (409, "state-not-allowed")
+    assert outage(client, "T1", day)["near"] == [week["id"]], "a cancelled one is in nobody's way"
