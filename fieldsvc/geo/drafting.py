@@ -63,13 +63,18 @@ def drafted(candidates: Sequence[Candidate], now: datetime, travel: TravelTimes,
         if end is not None and all(matrix.seconds[row, end] < 0 for row in rows):
             notes.append(f"crew {crew.code or crew.id}: no way leads to where it has to end its shift; planned without")
             end = None
-        teams.append(_team(number, crew, starts[number], end, clock, now, goals))
+        home = 0 if end is None else max(0, int(matrix.seconds[starts[number], end]))
+        teams.append(_team(number, crew, starts[number], end, home, clock, now, goals))
     of = {team.crew.id: team for team in teams}
     tasks: list[Task] = []
     allowed: list[frozenset[int]] = []
     refused: dict[str, Refusal] = {}
     for one, row in zip(candidates, rows, strict=True):
-        able = [of[crew.id] for crew in one.crews]
+        able = [of[crew.id] for crew in one.crews if of[crew.id].end <= of[crew.id].last]
+        if not able:
+            detail = f"{len(one.crews)} could do it, but none has time for more than the way back before its shift ends"
+            refused[one.job.id] = Refusal("no_shift_time", detail)
+            continue
         reaching = frozenset(team.number for team in able if _reaches(matrix, team, row))
         if not reaching:
             detail = f"{len(able)} could do it, but no way leads from any of them to the job and on"
@@ -103,20 +108,29 @@ def _reaches(matrix: Matrix, team: Team, row: int) -> bool:
 
 
 def _team(
-    number: int, crew: PlanCrew, place: int, end_place: int | None, clock: Seconds, now: datetime, goals: Goals
+    number: int,
+    crew: PlanCrew,
+    place: int,
+    end_place: int | None,
+    home: int,
+    clock: Seconds,
+    now: datetime,
+    goals: Goals,
 ) -> Team:
     start, end = clock.up(begins(crew, now)), clock.down(crew.shift.end)
     last = end + goals.overtime_min * 60
     rests: list[Rest] = []
-    free = start
+    free, taken = start, 0
     for pause in sorted(crew.breaks, key=lambda one: (one.earliest, one.latest)):
         rest = Rest(max(start, clock.up(pause.earliest)), clock.down(pause.latest), math.ceil(pause.minutes * 60))
         # A break whose time is over was taken; one that cannot be taken before the shift ends needs no time of it.
         begin = max(rest.earliest, free)
-        if "break" not in goals.off and rest.seconds > 0 and begin <= rest.latest and begin + rest.seconds <= end:
+        driven = begin - start - taken
+        ends = begin + rest.seconds + max(0, home - driven)
+        if "break" not in goals.off and rest.seconds > 0 and begin <= rest.latest and ends <= end:
             rests.append(rest)
-            free = begin + rest.seconds
-    return Team(number, crew, place, end_place, start, max(start, end), max(start, last), tuple(rests))
+            free, taken = begin + rest.seconds, taken + rest.seconds
+    return Team(number, crew, place, end_place, start, max(start + home, end), last, tuple(rests))
 
 
 def _task(number: int, one: Candidate, row: int, clock: Seconds, now: datetime, horizon: int, goals: Goals) -> Task:

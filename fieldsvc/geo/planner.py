@@ -134,9 +134,9 @@ def _settle(draft: Draft, tasks: Sequence[Task], goals: Goals) -> set[int]:
     for task in sorted(tasks, key=lambda task: (not task.tier.soonest, not _fixed(task), placing.rank(task))):
         group = groups.get(task.job.id)
         if group is not None:
-            if task.job.id == group[0].job.id and all(_after(draft, one, tasks, settled) for one in group):
+            if task.job.id == group[0].job.id and all(_after(draft, one, tasks) for one in group):
                 settled |= {one.number for one in group} if placing.together(draft, group) else set()
-        elif (task.tier.soonest or _fixed(task)) and _after(draft, task, tasks, settled):
+        elif (task.tier.soonest or _fixed(task)) and _after(draft, task, tasks):
             slack = 0 if task.job.id in preceding or _fixed(task) else goals.soonest_slack_min * 60
             if placing.soonest(draft, task, slack):
                 settled.add(task.number)
@@ -152,17 +152,19 @@ def _fixed(task: Task) -> bool:
 
 
 def _groups(tasks: Sequence[Task]) -> dict[str, list[Task]]:
-    """Job id → the job that is assisted and all that assist it, for every member."""
+    """Job id → all that begin together with it and itself, for every task that assists or is assisted."""
     by_id = {task.job.id: task for task in tasks}
     groups: dict[str, list[Task]] = {}
     for task in tasks:
         lead = by_id.get(task.job.assists or "")
         if lead is not None and lead is not task:
-            groups.setdefault(lead.job.id, [lead]).append(task)
-    return {member.job.id: group for group in list(groups.values()) for member in group}
+            one, other = groups.get(lead.job.id, [lead]), groups.get(task.job.id, [task])
+            both = one if one is other else one + other
+            groups |= {member.job.id: both for member in both}
+    return groups
 
 
-def _after(draft: Draft, task: Task, tasks: Sequence[Task], settled: set[int]) -> bool:
+def _after(draft: Draft, task: Task, tasks: Sequence[Task]) -> bool:
     """Let the task begin when what it follows is done; False: that is not planned yet."""
     before = next((one for one in tasks if one.job.id == task.job.follows), None)
     if before is None:
@@ -182,12 +184,13 @@ def _after(draft: Draft, task: Task, tasks: Sequence[Task], settled: set[int]) -
 def _in_stages(draft: Draft, tasks: Sequence[Task], settled: set[int], goals: Goals) -> None:
     """Fill the routes: first with what waits for nothing, then with what follows that, and so on."""
     grouped = {task.number for group in _groups(tasks).values() for task in group}
-    active = set(settled)
+    active, kept = set(settled), set(settled)
     for depth in range(max((task.depth for task in tasks), default=0) + 1):
         for task in tasks:
-            if task.depth == depth and task.number not in settled | grouped and _after(draft, task, tasks, settled):
+            if task.depth == depth and task.number not in settled | grouped and _after(draft, task, tasks):
                 active.add(task.number)
-        fill(draft, active, settled, goals)
+                kept |= {one.number for one in tasks if one.job.id == task.job.follows}
+        fill(draft, active, kept, goals)
 
 
 def _told(

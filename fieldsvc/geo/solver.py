@@ -48,12 +48,10 @@ def solve(draft: Draft, active: Collection[int], fixed: Collection[int], goals: 
         for vehicle, kind, ident in zip(frame["vehicle_id"], frame["type"], frame["id"], strict=True):
             if kind == "job":
                 found[int(vehicle)].append(int(ident))
-            elif kind == "break":
-                found[int(vehicle)].append(~int(ident))
-    for team, steps in found.items():
-        kept = draft.steps[team][: heads[team]]
-        rests = [~k for k in range(len(draft.teams[team].rests)) if ~k not in kept]
-        draft.steps[team] = [*kept, *(steps if any(step >= 0 for step in steps) else rests)]
+    for team, numbers in found.items():
+        head = draft.steps[team][: heads[team]]
+        steps = draft.rested(team, head, numbers)
+        draft.steps[team] = [*head, *draft.breaks_after(team, head)] if steps is None else steps
 
 
 def _head(draft: Draft, team: int, fixed: Collection[int]) -> int:

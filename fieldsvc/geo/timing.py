@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 from typing import NamedTuple
 
 import numpy as np
@@ -189,6 +190,27 @@ class Draft:
     def put(self, spot: Spot, step: int) -> None:
         """Put a task where a spot says."""
         self.steps[spot.team].insert(spot.position, step)
+
+    def breaks_after(self, number: int, head: Sequence[int]) -> list[int]:
+        """The breaks of a team that are not in the head of its route."""
+        return [~k for k in range(len(self.teams[number].rests)) if ~k not in head]
+
+    def rested(self, number: int, head: Sequence[int], tasks: Sequence[int]) -> list[int] | None:
+        """The route of a team: ``head`` as it is, then the tasks in this order, and its breaks where they delay the
+        work least; None: it cannot be done."""
+        breaks = self.breaks_after(number, head)
+        best: tuple[int, list[int]] | None = None
+        for places in combinations_with_replacement(range(len(tasks), -1, -1), len(breaks)):
+            steps = list(tasks)
+            for place, step in zip(places, breaks[::-1], strict=True):
+                steps.insert(place, step)
+            moments = self.moments(number, [*head, *steps])
+            if moments is not None:
+                begins = [moment.begin for moment in moments[len(head) :]]
+                waited = sum(begin for begin, step in zip(begins, steps, strict=True) if step >= 0)
+                if best is None or waited < best[0]:
+                    best = (waited, [*head, *steps])
+        return best[1] if best else None
 
     def alone(self, step: int, number: int) -> bool:
         """Whether the team could do the task if it had nothing else to do."""
