@@ -102,8 +102,7 @@ def walk(crew: PlanCrew, jobs: Sequence[PlanJob], ways: Ways, goals: Goals, now:
     :param ways: knows :data:`START` and every job; :data:`END` where the crew has to be somewhere at the end.
     """
     start = sets_out(crew, now)
-    ahead = [pause for pause in crew.breaks if pause.latest >= start and "break" not in goals.off]
-    breaks = sorted(ahead, key=lambda pause: pause.earliest)
+    breaks = [] if "break" in goals.off else _breaks(crew, start)
     timed = [replace(job, windows=()) for job in jobs] if "window" in goals.off else jobs
     reached: dict[int, _Reached] = {0: _Reached(0.0, start, None, (), None)}
     for here, job in zip([START, *(job.id for job in jobs)], timed, strict=False):
@@ -125,6 +124,17 @@ def walk(crew: PlanCrew, jobs: Sequence[PlanJob], ways: Ways, goals: Goals, now:
         metres=sum(ways.metres(*leg) for leg in pairwise(stations)),
         overtime_min=max(0.0, (final.free - crew.shift.end) / timedelta(minutes=1)),
     )
+
+
+def _breaks(crew: PlanCrew, start: datetime) -> list[Break]:
+    """The breaks that a crew can still take in its shift with nothing else to do, in order."""
+    found: list[Break] = []
+    for pause in sorted(crew.breaks, key=lambda pause: (pause.earliest, pause.latest)):
+        begin = max(start, pause.earliest)
+        if begin <= pause.latest and begin + timedelta(minutes=pause.minutes) <= crew.shift.end:
+            found.append(pause)
+            start = begin + timedelta(minutes=pause.minutes)
+    return found
 
 
 def _onward(
