@@ -10,7 +10,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from bench.walk import Day
 from fieldsvc.geo.model import Goals, PlanCrew, PlanJob, Window
 from fieldsvc.geo.travel import TravelTimes
 
+DAY = date(2026, 3, 2)
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 MINUTES = {
@@ -102,7 +103,7 @@ def day(seed: int, travel: TravelTimes, goals: Goals, jobs: int = 1000, crews: i
     draw = random.Random(seed)
     areas = districts(data)
     chosen = draw.sample(complaints(areas, data), jobs)
-    starts = datetime(2026, 3, 2, 12, tzinfo=UTC)  # seven o'clock in New York
+    starts = datetime.combine(DAY, time(12), UTC)  # seven o'clock in New York
     made = [_job(number, one, areas, starts, draw) for number, one in enumerate(chosen)]
     fleet = _crews(areas, Counter(one.district for one in chosen), crews, starts, draw)
     return Day(tuple(made), tuple(fleet), starts, goals, travel)

@@ -25,6 +25,8 @@ from bench.walk import Day, Sequences
 DROP_S = 1_000_000
 """Leaving a job out costs so many seconds of driving for each unit of its tier's weight; a shift has 28,800."""
 
+CANNOT = "it does not know ranks beyond the price of leaving a job out, nor that a hazard gets who is there first"
+
 _ROOT = Path(__file__).parent.parent
 _LOCK = Path(__file__).with_name("requirements-ortools.lock")
 _HOME = _ROOT / "build" / "ortools"
