@@ -505,8 +505,8 @@ def _restore_lead(
             incidents.repoint(root.id, lead.id, led)
     else:
         home = root
-    if lead.status not in change.ENDED:
-        fields = _without(source, lead, home, was)
+    fields = {"incident_id": home.id} if lead.status in change.ENDED else _without(source, lead, home, was)
+    if any(getattr(lead, name) != value for name, value in fields.items()):
         change.apply(source, lead, "job.parted", fields, note=note)
     former = by_id.get(led or "")
     if former is not None and former is not lead and former.status not in change.ENDED and root.calls > 1:

@@ -12,6 +12,7 @@ from flask import Flask
 from fieldsvc.base.clock import format_time, utc_now
 from tests import factories
 from tests.field import Field, Phone, done, problem, repaired
+from tests.integration.test_imports import import_customers
 from workers import runtime, tasks
 
 
@@ -349,3 +350,32 @@ def test_a_leading_job_knows_the_exact_number_when_the_calls_have_ceased(app: Fl
     assert told[0] <= 12 and len(storm.field.history(job=incident["lead_job_id"], action="job.leads")) < 12
     storm.sweep()
     assert storm.field.get(f"/v1/incidents/{incident['id']}")["jobs"][0]["customers_affected"] == 12
+
+
+def test_a_surge_is_taken_in_merged_and_dispatched_while_a_phone_syncs(app: Flask, storm: Storm, drain: Any) -> None:
+    field = storm.field
+    field.drain = drain
+    (here,) = (one["id"] for one in field.get("/v1/territories")["items"] if one["code"] == "A")
+    phone = field.phone(field.crew(territory_ids=[here]))
+    remarks_on = field.job("meter_change", phone.crew_id)
+    phone.pull()
+    sizes = {"TA-1": 40, "TA-2": 20, "TA-3": 90}
+    calls = [(area, number) for number in range(90) for area, size in sizes.items() if number < size]
+    lines = [f"{area}-{number},Customer,111.55,35.45,U-{area}-{number},{area}" for area, number in calls]
+    import_customers(app, "\n".join(["number,name,lon,lat,usage_point_number,transformer_area", *lines, ""]))
+    alone = storm.call(89, lon=111.52, lat=35.42, hazards=["wire_down"])
+    for place, (area, number) in enumerate(calls):
+        storm.call(60 + place / 10, customer_number=f"{area}-{number}")
+        if place % 50 == 0:
+            assert phone.do("note.add", remarks_on, {"text": f"remark {place}"}) == "applied"
+    storm.sweep()
+    run = done(field.office.post("/v1/dispatch-runs", json={}), 202)
+    drain()
+    assert field.get(f"/v1/dispatch-runs/{run['id']}")["considered"] == 4
+    open_ones = field.get("/v1/incidents?state=open")["items"]
+    assert sorted(one["customers"] for one in open_ones) == [1, 20, 40, 90]
+    phone.pull()
+    repairs = [one for one in phone.docs("job") if one["kind"] == "repair"]
+    sent = [one["id"] for one in sorted(repairs, key=lambda one: one["planned_start"])]
+    by_size = [one["lead_job_id"] for one in sorted(open_ones, key=lambda one: -one["customers"]) if one["calls"] > 1]
+    assert sent == [alone["job_id"], *by_size], "the hazard first, then by the number of customers"
