@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from fieldsvc.geo.model import Goals
+from fieldsvc.geo.parts import WHOLE, parts
 from fieldsvc.geo.placing import rank
 from fieldsvc.geo.solver import solve
 from fieldsvc.geo.timing import Draft
@@ -18,14 +19,14 @@ def fill(draft: Draft, active: Collection[int], settled: set[int], goals: Goals)
     for number in fresh:
         _allow(draft, number, steps[0])
     base = [list(route) for route in draft.steps]
-    _solve(draft, active, settled, goals)
-    for minutes in (*steps[1:], None):
+    _solve(draft, active, settled, goals, turns=(0, 1))
+    for turn, minutes in enumerate((*steps[1:], None)):
         late = [n for n in fresh - draft.planned().keys() if draft.tasks[n].due is not None]
         if not late:
             break
         for number in late:
             _allow(draft, number, minutes)
-        _solve(draft, active, settled, goals)
+        _solve(draft, active, settled, goals, turns=(turn,))
     if goals.overtime_min and set(active) - draft.planned().keys():
         draft.ends = [team.last for team in draft.teams]
         _solve(draft, active, settled, goals)
@@ -39,15 +40,19 @@ def _allow(draft: Draft, number: int, minutes: int | None) -> None:
     draft.latest[number] = draft.horizon if due is None or minutes is None else min(draft.horizon, due + minutes * 60)
 
 
-def _solve(draft: Draft, active: Collection[int], settled: set[int], goals: Goals) -> None:
-    """One run of the solver over what is planned and what could be; never for the worse."""
-    planned, before, served = draft.planned(), [list(route) for route in draft.steps], _served(draft)
+def _solve(draft: Draft, active: Collection[int], settled: set[int], goals: Goals, turns: Sequence[int] = (0,)) -> None:
+    """One run of the solver over what is planned and what could be, part by part; never for the worse."""
+    planned = draft.planned()
     hopeful = [n for n in active if n in planned or any(draft.alone(n, team) for team in sorted(draft.allowed[n]))]
-    if len(hopeful) > len(planned):
-        solve(draft, hopeful, settled, goals)
-        if _served(draft) < served or not settled <= draft.planned().keys():
-            draft.steps = before
-        _insert(draft, hopeful)
+    if len(hopeful) == len(planned):
+        return
+    for turn in turns if len(hopeful) > WHOLE else (0,):
+        for teams, tasks in parts(draft, hopeful, turn):
+            before, served, had = [list(route) for route in draft.steps], _served(draft), draft.planned().keys()
+            solve(draft, tasks, teams, settled, goals)
+            if _served(draft) < served or not (settled & had) <= draft.planned().keys():
+                draft.steps = before
+    _insert(draft, hopeful)
 
 
 def _insert(draft: Draft, numbers: Collection[int]) -> None:

@@ -20,13 +20,12 @@ _IDLE = 10 * 60
 """Seconds of waiting in which nothing else is put."""
 
 
-def solve(draft: Draft, active: Collection[int], fixed: Collection[int], goals: Goals) -> None:
-    """Put as many of the ``active`` tasks into routes as the solver can, for as little driving.
+def solve(draft: Draft, active: Collection[int], teams: Collection[int], fixed: Collection[int], goals: Goals) -> None:
+    """Put as many of the ``active`` tasks into the routes of ``teams`` as the solver can, for as little driving.
 
-    What stands in the routes of teams that may do one of them must be among ``active``; other routes stay. ``fixed``
-    tasks at the beginning of a route stay there.
+    What stands in these routes must be among ``active``; other routes stay. ``fixed`` tasks at the beginning of a
+    route stay there.
     """
-    teams = sorted({team for number in active for team in draft.allowed[number]})
     heads = {team: _head(draft, team, fixed) for team in teams}
     free = sorted(set(active) - {step for team in teams for step in draft.steps[team][: heads[team]]})
     if not free:
