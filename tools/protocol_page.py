@@ -59,6 +59,7 @@ ENVELOPE = {
     "attachments": "files that belong to it; [they travel apart](README.md#attachments)",
     "schema_version": "the form of its content: 1 is this page's, [older ones](README.md#old-apps) are taken too",
     "app_version": "of a push: what runs now; of an operation: what it was made with, kept",
+    "positions": "where the device was, the oldest first; nothing in it hinders an operation",
 }
 """What the members of an envelope mean; a member that has no line here fails the test."""
 
@@ -148,7 +149,8 @@ class _Tables:
         head = "| member | form | needed |" + (" meaning |" if meant else "")
         rows = [head, "|---" * head.count(" |") + "|"]
         for member in info.fields:
-            row = f"| `{member.encode_name}` | {self.words(member.type)} | {_needed(member)} |"
+            form = _READ_APART.get(member.encode_name) or self.words(member.type)
+            row = f"| `{member.encode_name}` | {form} | {_needed(member)} |"
             rows.append(row + (f" {ENVELOPE[member.encode_name]} |" if meant else ""))
         return "\n".join(rows) + "\n"
 
@@ -177,6 +179,7 @@ class _Tables:
 
 
 _ONE = "[operations](#the-envelope-of-an-operation)"
+_READ_APART = {"positions": "list: [positions](README.md#positions)"}
 _SHORT = {"decimal": "decimal", "code": "code", "asset": "asset number"}
 _PATTERNS = {
     str(envelope.Ident.__metadata__[0].pattern): "id",  # type: ignore[attr-defined]
@@ -229,7 +232,7 @@ def _needed(member: ms.Field) -> str:
     if member.required:
         return "required"
     default = member.default
-    if default in (msgspec.NODEFAULT, None, msgspec.UNSET):
+    if default in (msgspec.NODEFAULT, None, msgspec.UNSET, msgspec.Raw()):
         return ""
     return f"default `{msgspec.json.encode(default).decode()}`"
 
