@@ -167,7 +167,7 @@ class Insertion(NamedTuple):
 
 @dataclass(frozen=True)
 class _Judged:
-    """A verdict in the making: the rule that says no, or where the job fits and what that costs."""
+    """A verdict in the making: the rule that says no, or what the job costs; where it fits best, or least badly."""
 
     candidate: Candidate
     rule: str | None
@@ -331,13 +331,14 @@ def _best(question: Question, candidate: Candidate, day: Day, ways: Ways) -> _Ju
     held = [other for other in day.held if other.id != job.id and other.id in ways.rows]
     before = walk(day.crew, held, ways, goals, now)
     best: tuple[tuple[float, ...], Insertion] | None = None
-    worst: tuple[float, Fault] | None = None
+    least: tuple[float, Fault, Insertion] | None = None
     for place in _places(question, day, held, ways):
         after = walk(day.crew, [*held[:place], job, *held[place:]], ways, goals, now)
         insertion = Insertion(day, place, before, after)
         fault = _new_fault(question, insertion)
         if fault is not None:
-            worst = min((worst or (float("inf"), fault)), (fault.excess_min, fault), key=lambda one: one[0])
+            if least is None or fault.excess_min < least[0]:
+                least = fault.excess_min, fault, insertion
             continue
         cost = _cost(question, insertion)
         if best is None or cost < best[0]:
@@ -346,9 +347,9 @@ def _best(question: Question, candidate: Candidate, day: Day, ways: Ways) -> _Ju
             break  # the places come in the order of the driving they add: no promise broken, none cheaper follows
     if best is not None:
         return _Judged(candidate, None, sentences.Said("", {}), best[1], best[0])
-    assert worst is not None
-    rule, said = sentences.fault(candidate.code, job, worst[1], now, question.zone)
-    return _Judged(candidate, rule, said)
+    assert least is not None
+    rule, said = sentences.fault(candidate.code, job, least[1], now, question.zone)
+    return _Judged(candidate, rule, said, least[2] if least[1].rule != "unreachable" else None)
 
 
 def _places(question: Question, day: Day, held: Sequence[PlanJob], ways: Ways) -> list[int]:
@@ -442,14 +443,18 @@ def _better(tried: Sequence[_Judged]) -> _Judged:
 
 def _verdict(question: Question, judged: _Judged, holder: _Judged | None) -> Verdict:
     candidate = judged.candidate
-    if judged.insertion is None:
+    has = holder if holder is not judged else None
+    if judged.insertion is None or judged.rule is not None:
         assert judged.rule is not None
         said = judged.said
+        if judged.insertion is not None:
+            theirs = sentences.Said(has.candidate.code, _driving(has.insertion)) if has and has.insertion else None
+            said = sentences.beside_driving(said, _driving(judged.insertion), theirs)
         return Verdict(candidate.crew_id, candidate.code, False, judged.rule, said.words, said.numbers)
     rule, numbers = _compared(question, judged, holder), _numbers(question, judged.insertion)
     against = None
-    if holder is not None and holder is not judged and holder.insertion is not None:
-        against = sentences.Said(holder.candidate.code, _numbers(question, holder.insertion))
+    if has is not None and has.insertion is not None and has.rule is None:
+        against = sentences.Said(has.candidate.code, _numbers(question, has.insertion))
     words = sentences.possible(rule, sentences.Said(candidate.code, numbers), against, question.now, question.zone)
     return Verdict(candidate.crew_id, candidate.code, True, rule, words, numbers, judged.cost)
 
@@ -458,7 +463,7 @@ def _compared(question: Question, judged: _Judged, holder: _Judged | None) -> st
     """What decides between a crew that could do the job and the one that has it."""
     if holder is judged:
         return "has_it"
-    if holder is None or holder.insertion is None or judged.insertion is None:
+    if holder is None or holder.rule is not None:
         return "could"
     if judged.cost < holder.cost:
         return "better_now"
@@ -477,6 +482,10 @@ def _dearer(job: PlanJob, judged: _Judged, holder: _Judged) -> str:
     return "helping_out" if _helps_out(job, mine.day.crew) > _helps_out(job, theirs.day.crew) else "one_more_crew"
 
 
+def _driving(insertion: Insertion) -> dict[str, float]:
+    return {"added_min": round(insertion.added_min, 1), "added_km": round(insertion.added_m / 1000, 1)}
+
+
 def _numbers(question: Question, insertion: Insertion) -> dict[str, Any]:
     """The numbers behind a verdict; times are datetimes."""
     job, visit = question.job, insertion.after.visit(question.job.id)
@@ -486,8 +495,7 @@ def _numbers(question: Question, insertion: Insertion) -> dict[str, Any]:
         "arrive_at": visit.arrive_at,
         "stop": insertion.place + 1,
         "stops": len(insertion.after.visits),
-        "added_min": round(insertion.added_min, 1),
-        "added_km": round(insertion.added_m / 1000, 1),
+        **_driving(insertion),
         "cost_min": round(cost_min(job, question.goals, insertion), 1),
         "late_min": round(visit.late_min, 1),
         "due": job.due,

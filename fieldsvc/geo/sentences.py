@@ -81,7 +81,9 @@ def lacks(code: str, what: str, needed: Collection[str], has: Collection[str]) -
 
 def territory(code: str, away_m: float | None, help_out_m: float | None) -> Said:
     words = f"{code} does not serve the territory of the job"
-    if away_m is not None and help_out_m is not None:
+    if help_out_m == 0:
+        words += " and does not help out beyond its own"
+    elif away_m is not None and help_out_m is not None:
         words += f", and {km(away_m)} beyond its own is farther than the {km(help_out_m)} it may help out"
     return Said(words, {"away_m": _whole(away_m), "help_out_m": _whole(help_out_m)})
 
@@ -129,36 +131,44 @@ def fault(code: str, job: PlanJob, found: Fault, now: datetime, zone: tzinfo) ->
     return rule, Said(words, numbers)
 
 
-_RULED_OUT = {
-    "pinned_elsewhere": "ruled out by a pin to another crew",
-    "not_active": "not active",
-    "off_shift": "off shift",
-    "no_base": "without a base or position",
-    "territory": "of other territories",
-    "second_crew": "busy with the other half of the work",
-    "capacity": "without room for its load",
-    "unreachable": "with no way to it",
-    "follows": "in the wrong order",
-    "outranked": "bound to more urgent work",
-    "window": "too late for its window",
-    "others_window": "bound to the windows of other jobs",
-    "break": "without time beside their break",
-    "shift_end": "without enough time left in their shift",
+_RULED_OUT: Mapping[str, tuple[str, str]] = {
+    "pinned_elsewhere": ("is ruled out by a pin to another crew", "are ruled out by a pin to another crew"),
+    "not_active": ("is not active", "are not active"),
+    "off_shift": ("is off shift", "are off shift"),
+    "no_base": ("has no base or position", "have no base or position"),
+    "territory": ("serves other territories", "serve other territories"),
+    "second_crew": ("has the other half of the work", "have the other half of the work"),
+    "capacity": ("has no room for its load", "have no room for its load"),
+    "unreachable": ("has no way to it", "have no way to it"),
+    "follows": ("would do it in the wrong order", "would do it in the wrong order"),
+    "outranked": ("is bound to more urgent work", "are bound to more urgent work"),
+    "window": ("cannot be there in its window", "cannot be there in its window"),
+    "others_window": ("is bound to the windows of other jobs", "are bound to the windows of other jobs"),
+    "break": ("has no time beside its break", "have no time beside their breaks"),
+    "shift_end": ("has too little time left in its shift", "have too little time left in their shifts"),
 }
 
 
 def ruled_out(refusals: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
     """``3 crews lack metering, 2 are off shift``: rule and numbers of each refusal, the most frequent first."""
-    told = Counter(
-        f"lack {listed(numbers['missing'])}" if "missing" in numbers else f"are {_RULED_OUT[rule]}"
-        for rule, numbers in refusals
-    )
+    told = Counter(_ruled_out(rule, numbers) for rule, numbers in refusals)
     parts = []
-    for what, count in sorted(told.items(), key=lambda one: (-one[1], one[0])):
-        one = what.replace("lack ", "lacks ", 1) if what.startswith("lack ") else what.replace("are ", "is ", 1)
-        who = "" if parts else (" crew" if count == 1 else " crews")
-        parts.append(f"{count}{who} {one if count == 1 else what}")
+    for (one, many), count in sorted(told.items(), key=lambda found: (-found[1], found[0])):
+        who = "" if parts else ("crew " if count == 1 else "crews ")
+        parts.append(f"{count} {who}{one if count == 1 else many}")
     return ", ".join(parts)
+
+
+def _ruled_out(rule: str, numbers: Mapping[str, Any]) -> tuple[str, str]:
+    lacking = listed(numbers["missing"]) if "missing" in numbers else ""
+    return (f"lacks {lacking}", f"lack {lacking}") if lacking else _RULED_OUT[rule]
+
+
+def beside_driving(said: Said, mine: Mapping[str, float], holder: Said | None) -> Said:
+    """A refusal with the driving the job would add all the same, beside that of the crew that has it."""
+    theirs = f", {holder.words}, which has it, adds {minutes(holder.numbers['added_min'])}" if holder else ""
+    words = f"{said.words}; it would add {minutes(mine['added_min'])} of driving ({mine['added_km']:.1f} km){theirs}"
+    return Said(words, {**said.numbers, **mine})
 
 
 def possible(rule: str, one: Said, holder: Said | None, now: datetime, zone: tzinfo) -> str:

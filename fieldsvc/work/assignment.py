@@ -186,6 +186,7 @@ def _told(
         return _Told("under_way", f"{code} is {job.status} with {job.number}: no other crew can have it now", {})
     numbers = found.holder.numbers if found and found.holder else {}
     beside = f"; now {found.holder.words}" if found and found.holder else ""
+    beside += _others(found)
     if given is not None and given["by"] == "staff":
         when = sentences.at(parse_time(given["at"]), now, zone)
         did = "pinned it to" if job.pinned else "gave it to"
@@ -193,7 +194,21 @@ def _told(
     if decided is None:
         return _Told("by_run", f"a dispatch run gave it to {code}{beside}", numbers)
     decision, _ = decided
-    return _Told(decision.reason, decision.detail, {**(decision.why or {}), **_figures(decision)})
+    words = decision.detail + _others(found)
+    return _Told(decision.reason, words, {**(decision.why or {}), **_figures(decision)})
+
+
+def _others(found: Explanation | None) -> str:
+    """The next best crew, or why there is none."""
+    if found is None or len(found.every) < 2:
+        return ""
+    if found.possible:
+        return f"; of the others {found.possible[0].words}"
+    return f"; no other crew can now: {_nobody(found)}"
+
+
+def _nobody(found: Explanation) -> str:
+    return sentences.ruled_out([(one.rule, one.numbers) for one in found.impossible])
 
 
 def _without_crew(
@@ -208,6 +223,8 @@ def _without_crew(
         return _Told("not_planned", f"no dispatch run has decided about it yet; {live}", {})
     decision, run = decided
     when = sentences.at(run.finished_at or run.created_at, now, zone)
+    if found is None:
+        return _Told(decision.reason, f"the run of {when} found nobody: {live}", decision.why or {})
     what = "left it alone" if decision.reason == "changed_meanwhile" else "found nobody"
     return _Told(decision.reason, f"the run of {when} {what}: {decision.detail}; {live}", decision.why or {})
 
@@ -215,22 +232,14 @@ def _without_crew(
 def _live(job: Job, found: Explanation | None) -> str:
     """How it stands with a job that has no crew."""
     if found is None:
-        return {
-            "no_place": "it has no place a crew could be sent to",
-            "no_territory": f"its place lies in no territory: {job.territory_reason or 'outside of all'}",
-        }.get(_place_fault(job), "its window ends before it begins")
-    nobody = sentences.ruled_out([(one.rule, one.numbers) for one in found.impossible])
+        if job.lon is not None and job.territory_id is None:
+            return f"its place lies in no territory: {job.territory_reason or 'outside of all'}"
+        return "it has no place a crew could be sent to" if job.lon is None else "its window ends before it begins"
     if not found.possible:
-        return f"nobody can now: {nobody}" if nobody else "there is no crew in your territories"
+        return f"nobody can now: {_nobody(found)}" if found.impossible else "there is no crew in your territories"
     best = found.possible[0]
     others = f"{len(found.possible)} crews could now, first of all " if len(found.possible) > 1 else "now "
     return others + best.words
-
-
-def _place_fault(job: Job) -> str:
-    if job.lon is None or job.lat is None or (job.lon, job.lat) == (0, 0):
-        return "no_place"
-    return "no_territory" if job.territory_id is None else ""
 
 
 def _figures(decision: DispatchDecision) -> dict[str, Any]:

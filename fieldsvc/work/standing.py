@@ -31,7 +31,7 @@ def question(job: Job, book: Rules, zone: tzinfo, now: datetime) -> tuple[Questi
     asked = Asked.at(now, Window(now, now + HORIZON), zone, now + timedelta(minutes=book.at_risk_minutes))
     planned = read_jobs(asked, Job.id == job.id)[0].job
     # That it assists another job was made into a window, the time at which that one begins; it is another crew's still.
-    planned = replace(planned, assists=job.assists_job_id)
+    planned = _timely(replace(planned, assists=job.assists_job_id), now)
     return Question(planned, book.goals, now, zone, now + HORIZON), asked
 
 
@@ -65,7 +65,7 @@ def candidates(
     ahead = {work.job.id for work in held if work.status in MOVABLE}
     loaded = days.hold([day.crew for crew_id in sorted(near) for day in bare[crew_id].days], held, ahead, ())
     settled = [(days.settle(day, now, travel, book.goals)[0], day.free) for day in loaded]
-    now_held = _by_crew([Day(crew, tuple(_told(work, job, scope) for work in free)) for crew, free in settled])
+    now_held = _by_crew([Day(crew, tuple(_told(work, job, scope, now) for work in free)) for crew, free in settled])
     return [replace(one, days=now_held.get(one.crew_id, one.days)) for one in bare.values()]
 
 
@@ -77,11 +77,19 @@ def _by_crew(of: Sequence[Day]) -> dict[str, tuple[Day, ...]]:
     return found
 
 
-def _told(work: Work, job: PlanJob, scope: Collection[str] | None) -> PlanJob:
+def _told(work: Work, job: PlanJob, scope: Collection[str] | None, now: datetime) -> PlanJob:
     """A job on a route; the one in question as it was put."""
     if work.job.id == job.id:
         return job
-    return work.job if scope is None or work.job.territory_id in scope else replace(work.job, number="")
+    named = scope is None or work.job.territory_id in scope
+    return _timely(work.job if named else replace(work.job, number=""), now)
+
+
+def _timely(job: PlanJob, now: datetime) -> PlanJob:
+    """A time that was agreed on and has passed is not a limit any more; the work is late by it."""
+    if job.starts_at is None or job.starts_at >= now:
+        return job
+    return replace(job, starts_at=None, due=job.starts_at)
 
 
 def beyond(one: Candidate, crew: Row[Any], job: PlanJob, book: Rules, now: datetime) -> Candidate:
