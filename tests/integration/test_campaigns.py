@@ -119,6 +119,11 @@ def test_from_the_draft_to_the_jobs_and_back(app: Flask, drain: Drain) -> None:
     assert job["external_key"] == f"campaign:{draft['id']}:{job['usage_point_id']}"
     assert done(client.get(f"/v1/planned-outages/{cut['id']}"))["jobs"] == 4
 
+    today, then = (client.post("/v1/dispatch-runs", json=body) for body in ({}, {"plan_from": at(monday(), 7)}))
+    drain()
+    considered = [done(client.get(f"/v1/dispatch-runs/{done(run, 202)['id']}"))["considered"] for run in (today, then)]
+    assert considered == [0, 4], "a run leaves alone what is for a later day"
+
     assert ask(client, drain, name="Again")["left"] == {"no_meter": 1, "open_job": 8}
     done(client.post(f"/v1/campaigns/{draft['id']}/cancel", json={"reason": "no meters came"}), 202)
     drain()

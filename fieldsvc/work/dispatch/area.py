@@ -190,7 +190,7 @@ def _to_decide(run: DispatchRun, area: DispatchArea, asked: Asked, held: Sequenc
         return [replace(work, crew_id=None, start=None, order=None) for work in found]
     mine = [work for work in held if _decided(run, work)]
     if run.mode == "fill":
-        return read_jobs(asked, _waiting(), here, *kinds)
+        return read_jobs(asked, _waiting(asked), here, *kinds)
     if run.mode == "insert":
         return _with(mine, read_jobs(asked, Job.id == run.job_id))
     if run.mode == "crew_out":
@@ -199,16 +199,17 @@ def _to_decide(run: DispatchRun, area: DispatchArea, asked: Asked, held: Sequenc
     others = read_jobs(
         asked,
         here,
-        or_(_waiting(), Job.status.in_(MOVABLE) & Job.crew_id.is_not(None) & Job.pinned.is_(False)),
+        or_(_waiting(asked), Job.status.in_(MOVABLE) & Job.crew_id.is_not(None) & Job.pinned.is_(False)),
         or_(Job.planned_start.is_(None), Job.planned_start < asked.span.end),
         *kinds,
     )
     return _with([work for work in mine if work.pinned], others)
 
 
-def _waiting() -> ColumnElement[bool]:
-    """Jobs that wait for a crew."""
-    return Job.status.in_(change.WAITING) & Job.crew_id.is_(None)
+def _waiting(asked: Asked) -> ColumnElement[bool]:
+    """Jobs that wait for a crew, but for those whose window begins only after what is planned."""
+    by_then = or_(Job.window_start.is_(None), Job.window_start < asked.span.end)
+    return Job.status.in_(change.WAITING) & Job.crew_id.is_(None) & by_then
 
 
 def _decided(run: DispatchRun, work: Work) -> bool:
