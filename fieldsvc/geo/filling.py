@@ -19,7 +19,7 @@ def fill(draft: Draft, active: Collection[int], settled: set[int], goals: Goals)
     for number in fresh:
         _allow(draft, number, steps[0])
     base = [list(route) for route in draft.steps]
-    _solve(draft, active, settled, goals, turns=(0, 1))
+    _solve(draft, active, settled, goals, turns=range(4 + 2 * goals.effort))
     for turn, minutes in enumerate((*steps[1:], None)):
         late = [n for n in fresh - draft.planned().keys() if draft.tasks[n].due is not None]
         if not late:

@@ -1,7 +1,7 @@
 """Divides a draft that is too large for one search into parts that lie together: a few crews each, with their work.
 
-The search grows faster than the number of jobs, so a plan of many crews is solved part by part; a second division
-with other borders lets neighbours exchange what the first one kept apart. Time then grows with the number of parts.
+The search grows faster than the number of jobs, so a plan of many crews is solved part by part, several times with
+other borders: neighbours exchange what was kept apart before. Time then grows with the number of parts.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from fieldsvc.geo.timing import Draft
 WHOLE = 200
 """Up to so many tasks are solved in one."""
 _MOST = 120
+_SHARES = (1 / 2, 1 / 3, 2 / 3)
+"""Where a division is cut: turn by turn somewhere else, so that no border stays."""
 _WAY = 300
 """Seconds of driving that a further job is taken to cost when hours are counted."""
 _OVERFULL = 1.3
@@ -30,7 +32,7 @@ class Part(NamedTuple):
 
 def parts(draft: Draft, numbers: Collection[int], turn: int) -> list[Part]:
     """Divide the tasks and the teams that may do them. An even ``turn`` cuts east from west first, an odd one north
-    from south. Tasks beyond what anybody has hours for are in no part."""
+    from south; every two turns the shares are others. Tasks beyond what anybody has hours for are in no part."""
     teams = sorted({team for number in numbers for team in draft.allowed[number]})
     if len(numbers) <= WHOLE:
         return [Part(teams, sorted(numbers))]
@@ -84,6 +86,6 @@ def _cut(
     for place, team in enumerate(ordered[:-1], 1):
         done += len(work[team])
         half = place
-        if done >= total / 2:
+        if done >= total * _SHARES[turn // 2 % 3]:
             break
-    return _cut(ordered[:half], work, where, turn + 1) + _cut(ordered[half:], work, where, turn + 1)
+    return _cut(ordered[:half], work, where, turn ^ 1) + _cut(ordered[half:], work, where, turn ^ 1)
