@@ -71,6 +71,7 @@ bench: $(READY)
 	$(BIN)/python -m bench.push
 	$(BIN)/python -m bench.pull
 	$(BIN)/python -m bench.sync
+	$(BIN)/python -m bench.territories
 
 format: $(READY)
 	$(BIN)/ruff check --fix-only --exit-zero
