@@ -76,6 +76,7 @@ def furnish(settings: Settings) -> dict[str, str]:
         "FUZZ_CUSTOMER": place.customer_id,
         "FUZZ_USAGE_POINT": place.usage_point_id,
         "FUZZ_JOB": job,
+        "FUZZ_CREW": phone.crew_id,
         "FUZZ_REVIEW": review_id,
         "FUZZ_ATTACHMENT": attachment,
         "FUZZ_UPLOAD": begun,

@@ -21,7 +21,7 @@ _IF_NONE_MATCH = {
     "in": "header",
     "required": False,
     "description": "The ETag of the feed as it was fetched before; 304 when it is the same.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 200},
+    "schema": {"type": "string"},
 }
 
 

@@ -139,7 +139,7 @@ def _timed(
     fixes = []
     for one, at in zip(possible, estimates(clock, seen, told), strict=True):
         if at < clock.now - ttl:
-            reason = f"was taken more than {ttl.days} days ago; it would not be kept"
+            reason = f"was taken longer ago than positions are kept ({ttl // timedelta(hours=1)} hours)"
             faults.append({"field": f"/positions/{one.index}/at", "reason": reason})
         else:
             fixes.append(Fix(at, at, one.position.lon, one.position.lat, one.position.accuracy_m))

@@ -21,9 +21,9 @@ def office(app: Flask) -> Field:
     return Field(app)
 
 
-def planned(office: Field, crew: str, **members: Any) -> str:
+def planned(office: Field, crew: str, ahead: timedelta = timedelta(hours=1), **members: Any) -> str:
     job = office.job(**members)
-    start = (utc_now() + timedelta(hours=1)).replace(microsecond=0)
+    start = (utc_now() + ahead).replace(microsecond=0)
     done(office.office.post(f"/v1/jobs/{job}/assign", json={"crew_id": crew, "planned_start": format_time(start)}))
     return job
 
@@ -100,6 +100,16 @@ def test_what_was_cancelled_or_taken_away_is_shown_as_cancelled(office: Field) -
     start = format_time(utc_now() + timedelta(hours=2))
     done(office.office.post(f"/v1/jobs/{moved}/assign", json={"crew_id": crew, "planned_start": start}))
     assert sorted(str(event["status"]) for event in jobs_of(feed(office.office, crew))) == ["CANCELLED", "CONFIRMED"]
+
+
+def test_the_feed_reaches_from_a_week_ago_to_two_months_ahead(office: Field) -> None:
+    crew, hour = office.crew(), timedelta(hours=1)
+    for ahead in (timedelta(days=-7) - hour, timedelta(days=60) + hour):
+        planned(office, crew, ahead)
+    assert jobs_of(feed(office.office, crew)) == []
+    for ahead in (timedelta(days=-7) + hour, timedelta(days=60) - hour):
+        planned(office, crew, ahead)
+    assert len(jobs_of(feed(office.office, crew))) == 2
 
 
 def basic(app: Flask, username: str, password: str) -> FlaskClient:

@@ -97,6 +97,10 @@ def test_a_bad_position_is_refused_by_itself_with_its_place(office: Field, setti
         *("/positions/3/lon", "/positions/4/lat", "/positions/5/lon", "/positions/8/accuracy_m"),
         *("/positions/9", "/positions/11/boot_id"),
     }
+    edges = [told(now, accuracy_m=100_000), told(now, accuracy_m=100_000.1), told(now + timedelta(seconds=90))]
+    assert refused(tell(phone, *edges)) == ["/positions/1/accuracy_m"], "a clock may be two minutes off"
+    many = tell(phone, *["here"] * 30)
+    assert (many["taken"], len(many["refused"])) == (0, 20)
     job = office.job(crew=phone.crew_id)
     for nonsense in ("here", {"at": 1}, 7):
         answer = done(phone.post([phone.op("note.add", job, {"text": "x"})], positions=nonsense))

@@ -8,9 +8,13 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from sqlalchemy import insert, update
 
 from fieldsvc.base.clock import format_time, parse_time, utc_now
+from fieldsvc.base.db import db, transaction
 from fieldsvc.config import Settings
+from fieldsvc.work import jobs
+from fieldsvc.work.models import Job
 from tests import factories
 from tests.field import Field, Phone, done, problem
 from tests.integration.test_positions import tell, told
@@ -82,6 +86,20 @@ def test_stopped_work_and_jobs_without_a_place_are_said(app: Flask, office: Fiel
     assert (stops[stopped]["note"], stops[stopped]["expected_begin"]) == ("stopped", None)
     assert (stops[nowhere]["note"], stops[nowhere]["travel_min"]) == ("no_place", None)
     assert stops[nowhere]["expected_begin"] is not None
+
+
+def test_a_route_looks_at_two_hundred_jobs(app: Flask, office: Field) -> None:
+    crew = office.crew()
+    with app.app_context(), transaction():
+        nowhere = jobs.Place(None, None, None, None, None, "urban")
+        rows = [jobs.drafted(jobs.NewJob("repair"), nowhere, f"X-{n}", utc_now()).row for n in range(201)]
+        db.session.execute(insert(Job), [row | {"crew_id": crew, "status": "dispatched"} for row in rows])
+    route = office.get(f"/v1/crews/{crew}/route")
+    assert (len(route["stops"]), route["more"]) == (200, True)
+    with app.app_context(), transaction():
+        db.session.execute(update(Job).where(Job.number == "X-7").values(status="closed"))
+    route = office.get(f"/v1/crews/{crew}/route")
+    assert (len(route["stops"]), route["more"]) == (200, False)
 
 
 def test_a_job_of_another_territory_takes_its_time_and_says_nothing(app: Flask, office: Field) -> None:
