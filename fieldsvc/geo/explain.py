@@ -388,10 +388,19 @@ def _new_fault(question: Question, insertion: Insertion) -> Fault | None:
     begun = {visit.job.id: visit.begin_at for visit in before.visits}
     for visit in after.visits:
         tier = question.goals.tiers.get(visit.job.tier)
-        if visit.job.id != job.id and tier is not None and tier.soonest and tier.rank < question.tier.rank:
+        if visit.job.id != job.id and tier is not None and tier.soonest and _first(question, visit.job):
             limit = begun[visit.job.id] + slack
             found += [Fault("outranked", visit.job, visit.begin_at, limit)] if visit.begin_at > limit else []
     return max(found, key=lambda fault: fault.excess_min, default=None)
+
+
+def _first(question: Question, other: PlanJob) -> bool:
+    """Whether a plan serves ``other`` before the job in question: tier, customers without supply, priority, promise."""
+
+    def order(job: PlanJob, tier: Tier) -> tuple[int, int, int, bool, datetime, str]:
+        return tier.rank, -job.customers, job.priority, job.due is None, job.due or question.now, job.id
+
+    return order(other, question.goals.tiers[other.tier]) < order(question.job, question.tier)
 
 
 def _befalls(fault: Fault) -> tuple[str, str]:

@@ -124,7 +124,7 @@ def fault(code: str, job: PlanJob, found: Fault, now: datetime, zone: tzinfo) ->
     words = {
         "window": f"{code} could be there at {would} at the earliest, the window closes at {limit}",
         "others_window": f"with it {code} would be at {other} at {would}, whose window closes at {limit}",
-        "outranked": f"with it {code} would begin {other}, which is more urgent, at {would}, later than {limit}",
+        "outranked": f"with it {code} would begin {other}, which goes before it, at {would}, later than {limit}",
         "break": f"with it {code} would begin its break at {would}, which has to begin by {limit}",
         "shift_end": f"with it {code} would be done at {would}, its shift ends at {limit}",
     }[rule]
@@ -141,7 +141,7 @@ _RULED_OUT: Mapping[str, tuple[str, str]] = {
     "capacity": ("has no room for its load", "have no room for its load"),
     "unreachable": ("has no way to it", "have no way to it"),
     "follows": ("would do it in the wrong order", "would do it in the wrong order"),
-    "outranked": ("is bound to more urgent work", "are bound to more urgent work"),
+    "outranked": ("is bound to work that goes before it", "are bound to work that goes before it"),
     "window": ("cannot be there in its window", "cannot be there in its window"),
     "others_window": ("is bound to the windows of other jobs", "are bound to the windows of other jobs"),
     "break": ("has no time beside its break", "have no time beside their breaks"),

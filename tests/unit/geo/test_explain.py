@@ -174,7 +174,12 @@ def test_what_the_job_would_do_to_others_says_no_but_not_what_was_wrong_before()
     assert verdict(job(east=30), one(crew(), missed)).possible
     hazard = job("held", 20, tier="hazard")
     assert verdict(job(windows=(Window(NOW, clock(8, 10)),)), one(crew(), hazard)).rule == "outranked"
-    assert verdict(job(tier="hazard", windows=(Window(NOW, clock(8, 10)),)), one(crew(), hazard)).possible
+    first = job(tier="hazard", customers=2, windows=(Window(NOW, clock(8, 10)),))
+    assert verdict(first, one(crew(), replace(hazard, customers=1))).possible
+    assert verdict(first, one(crew(), replace(hazard, customers=3))).rule == "outranked"
+    assert verdict(
+        replace(first, service_min=5), one(crew(), replace(hazard, customers=3))
+    ).possible  # within the slack
 
 
 def test_an_order_between_two_jobs_is_kept() -> None:
