@@ -47,13 +47,6 @@ class Matrix:
     report: TravelReport
 
 
-class Leg(NamedTuple):
-    """One way between two places."""
-
-    distance_m: float
-    minutes: float
-
-
 class TravelTimes(Protocol):
     """A provider of travel times: the geodesic one here, a road network or a routing server where one is configured."""
 
@@ -105,15 +98,6 @@ class Geodesic:
     def _seconds(self, metres: NDArray[np.float64], kmh: NDArray[np.float64]) -> NDArray[np.int32]:
         seconds = metres * (self.factor * 3.6 / kmh)
         return np.where(np.isnan(seconds), NO_WAY, np.rint(np.nan_to_num(seconds))).astype(np.int32)
-
-    def legs(self, lons: Sequence[float], lats: Sequence[float], lon: float, lat: float, site_class: str) -> list[Leg]:
-        """The leg from each of the places ``lons``/``lats`` to the one at ``lon``/``lat``, in their order."""
-        speed = self.speed_kmh.get(site_class) or min(self.speed_kmh.values())
-        per_metre = self.factor * 0.06 / speed
-        if not lons:
-            return []
-        _, _, metres = _GEOD.inv(list(lons), list(lats), [lon] * len(lons), [lat] * len(lats))
-        return [Leg(m, m * per_metre) for m in metres]
 
 
 def completed(
