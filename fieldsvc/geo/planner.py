@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from fieldsvc.geo import outcome, placing
+from fieldsvc.geo.choosing import within_hours
 from fieldsvc.geo.drafting import Basis, Candidate, drafted
 from fieldsvc.geo.filling import fill
 from fieldsvc.geo.model import Goals, Plan, PlanCrew, PlanJob, Tier, TravelReport, Unassigned
@@ -38,6 +39,9 @@ def plan(
     fleet = sorted(crews, key=lambda crew: crew.id)
     refused: dict[str, Refusal] = {}
     candidates = _candidates(by_id, fleet, now, goals, refused)
+    _drag_along(by_id, refused)
+    candidates, without_time = within_hours([one for one in candidates if one.job.id not in refused], now, goals)
+    refused.update(without_time)
     _drag_along(by_id, refused)
     candidates = [one for one in candidates if one.job.id not in refused]
     notes = _crew_notes(fleet)
