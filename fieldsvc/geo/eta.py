@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from fieldsvc.geo.model import TravelReport
+from fieldsvc.geo.model import Break, TravelReport
 from fieldsvc.geo.travel import NO_WAY, Place, TravelTimes
 
 
@@ -55,11 +55,12 @@ class _Leg(NamedTuple):
 
 
 def expect(
-    now: datetime, start: Place | None, visits: Sequence[Visit], travel: TravelTimes
+    now: datetime, start: Place | None, visits: Sequence[Visit], travel: TravelTimes, breaks: Sequence[Break] = ()
 ) -> tuple[list[Expected], TravelReport]:
     """What is to be expected of ``visits``, in their order, for a crew that is at ``start`` and free ``now``.
 
-    Work that lasts longer than planned is expected to end any moment.
+    Work that lasts longer than planned is expected to end any moment. A break (of ``breaks``, by time) is taken before
+    a job that would else keep the crew from it; one whose time is over has been taken.
     """
     places = list(dict.fromkeys(place for place in (start, *_all_places(visits)) if place is not None))
     matrix = travel.matrix(places)
@@ -75,6 +76,7 @@ def expect(
         return _Leg(seconds, float(matrix.metres[row, column]))
 
     expected: list[Expected] = []
+    ahead = [pause for pause in breaks if pause.latest >= now]
     free, here = now, start
     for visit in visits:
         if visit.begun_at is not None:
@@ -82,13 +84,24 @@ def expect(
             expected.append(Expected(visit.job_id, visit.begun_at, visit.begun_at, leave, 0.0, 0.0))
         else:
             way = leg(visit.sets_out or here, visit.place)
-            arrive = max(free, visit.free_from or free) + timedelta(seconds=way.seconds or 0.0)
-            begin = max(arrive, visit.earliest or arrive)
-            leave = begin + timedelta(minutes=visit.service_min)
-            minutes = None if way.seconds is None else way.seconds / 60
-            expected.append(Expected(visit.job_id, arrive, begin, leave, minutes, way.metres, way.note))
-        free, here = leave, visit.place or here
+            free = max(free, visit.free_from or free)
+            one = _at(visit, free, way)
+            while ahead and one.leave_at > ahead[0].latest:
+                pause = ahead.pop(0)
+                free = max(free, pause.earliest) + timedelta(minutes=pause.minutes)
+                one = _at(visit, free, way)
+            expected.append(one)
+        free, here = expected[-1].leave_at, visit.place or here
     return expected, matrix.report
+
+
+def _at(visit: Visit, free: datetime, way: _Leg) -> Expected:
+    """A visit by a crew that sets out at ``free``."""
+    arrive = free + timedelta(seconds=way.seconds or 0.0)
+    begin = max(arrive, visit.earliest or arrive)
+    leave = begin + timedelta(minutes=visit.service_min)
+    minutes = None if way.seconds is None else way.seconds / 60
+    return Expected(visit.job_id, arrive, begin, leave, minutes, way.metres, way.note)
 
 
 def _all_places(visits: Sequence[Visit]) -> list[Place | None]:

@@ -16,7 +16,7 @@ from sqlalchemy import select
 from fieldsvc.base.clock import parse_time
 from fieldsvc.base.db import among, db
 from fieldsvc.geo.eta import Expected, Visit, expect
-from fieldsvc.geo.model import TravelReport
+from fieldsvc.geo.model import Break, TravelReport
 from fieldsvc.geo.travel import Place, TravelTimes
 from fieldsvc.kinds.lifecycle import ACTIVE, BEFORE_SITE, DONE, STOPPED
 from fieldsvc.people import positions
@@ -90,7 +90,7 @@ def of_crew(crew: Crew, now: datetime, travel: TravelTimes, fresh: timedelta) ->
     origin = _origin(crew, jobs, on_duty, now, fresh)
     start = _place(origin.lon, origin.lat) if origin else None
     visits = _visits(crew, jobs, shifts, on_duty)
-    expected, report = expect(now, start, visits, travel)
+    expected, report = expect(now, start, visits, travel, _breaks(shifts))
     clocks = _clocks([job.id for job in jobs])
     stops = [_stop(job, one, clocks.get(job.id, ())) for job, one in zip(jobs, expected, strict=True)]
     stops += [Stop(job, None, None, ()) for job in stopped]
@@ -110,6 +110,15 @@ def _shifts(crew_id: str, now: datetime) -> list[Shift]:
     """The running and the next shifts."""
     query = select(Shift).where(Shift.crew_id == crew_id, Shift.ends_at > now)
     return list(db.session.scalars(query.order_by(Shift.starts_at).limit(MOST)))
+
+
+def _breaks(shifts: Sequence[Shift]) -> list[Break]:
+    found = [
+        Break(parse_time(one["earliest"]), parse_time(one["latest"]), one["minutes"])
+        for shift in shifts
+        for one in shift.breaks
+    ]
+    return sorted(found, key=lambda pause: pause.latest)
 
 
 def _origin(crew: Crew, jobs: Sequence[Job], on_duty: Shift | None, now: datetime, fresh: timedelta) -> Origin | None:
@@ -247,8 +256,8 @@ def _rounded(number: float | None) -> float | None:
 
 
 def eta(job: Job, now: datetime, travel: TravelTimes, fresh: timedelta) -> dict[str, Any] | None:
-    """When its crew is to be expected at a job: ``{"at", "origin", "age_s"}``; None: it has no crew, or the crew is there,
-    or nobody knows.
+    """When its crew is to be expected at a job: ``{"at", "origin", "age_s"}``; None: it has no crew, or the crew is
+    there, or nobody knows.
     """
     crew = db.session.get(Crew, job.crew_id) if job.crew_id and job.status in BEFORE_SITE else None
     if crew is None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from fieldsvc.geo.eta import Visit, expect
-from fieldsvc.geo.model import TravelReport
+from fieldsvc.geo.model import Break, TravelReport
 from fieldsvc.geo.travel import NO_WAY, Geodesic, Matrix, Place
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -55,6 +55,19 @@ def test_a_window_makes_the_crew_wait_and_a_later_shift_begins_at_the_base() -> 
     assert begins(BASE, Visit("a", EAST, 30, earliest=at(60)), Visit("b", WEST, 5)) == [60, 100]
     tomorrow = Visit("b", EAST, 5, sets_out=BASE, free_from=at(1200))
     assert begins(BASE, Visit("a", EAST, 30), tomorrow) == [10, 1210]
+
+
+def test_a_break_is_taken_before_the_job_that_would_keep_the_crew_from_it() -> None:
+    visits = [Visit("a", EAST, 30), Visit("b", WEST, 60)]
+
+    def begins_with(*breaks: Break) -> list[float]:
+        found, _ = expect(NOON, BASE, visits, Minutes(), breaks)
+        return [(one.begin_at - NOON).total_seconds() / 60 for one in found]
+
+    assert begins_with(Break(at(30), at(110), 20)) == [10, 50], "there is time for it after the second"
+    assert begins_with(Break(at(30), at(109), 20)) == [10, 70], "between the two"
+    assert begins_with(Break(at(45), at(60), 20)) == [10, 75], "not before its time"
+    assert begins_with(Break(at(-60), at(0), 20), Break(at(-90), at(-1), 20)) == [30, 70], "one is over"
 
 
 def test_what_is_not_known_is_said_and_stops_nothing() -> None:
