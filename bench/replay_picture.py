@@ -52,7 +52,7 @@ def draw(title: str, moments: Sequence[datetime], zone: ZoneInfo, lines: Sequenc
 def _panel(
     top: float, words: str, moments: Sequence[datetime], zone: ZoneInfo, values: Sequence[Sequence[int]]
 ) -> list[str]:
-    low, most = top + _PANEL, max(1, *(max(line) for line in values))
+    low, most = top + _PANEL, _round(max(1, *(max(line) for line in values)))
     first, last = moments[0], moments[-1]
 
     def x(at: datetime) -> float:
@@ -80,6 +80,12 @@ def _panel(
             f'stroke-dasharray="{_DASHES[place]}"/>'
         )
     return parts
+
+
+def _round(most: int) -> int:
+    """The next number that four lines divide into round ones."""
+    step = next(step for step in (1, 5, 10, 25, 50, 100, 250, 500, 1000, most) if most <= 4 * step)
+    return 4 * step
 
 
 def _text(x: float, y: float, words: str, *, anchor: str = "start", size: int = 12) -> str:
