@@ -48,6 +48,16 @@ def minutes(value: float) -> str:
     return f"{value:.1f} min"
 
 
+def _adds(numbers: Mapping[str, Any]) -> str:
+    """Driving more or, as ways there and back differ, less."""
+    return f"{'adds' if numbers['added_min'] >= 0 else 'saves'} {minutes(abs(numbers['added_min']))}"
+
+
+def _driving(numbers: Mapping[str, Any]) -> str:
+    more = "more" if numbers["added_min"] >= 0 else "less"
+    return f"{minutes(abs(numbers['added_min']))} of driving {more} ({numbers['added_km']:+.1f} km)"
+
+
 def km(metres: float) -> str:
     return f"{metres / 1000:.1f} km"
 
@@ -166,8 +176,8 @@ def _ruled_out(rule: str, numbers: Mapping[str, Any]) -> tuple[str, str]:
 
 def beside_driving(said: Said, mine: Mapping[str, float], holder: Said | None) -> Said:
     """A refusal with the driving the job would add all the same, beside that of the crew that has it."""
-    theirs = f", {holder.words}, which has it, adds {minutes(holder.numbers['added_min'])}" if holder else ""
-    words = f"{said.words}; it would add {minutes(mine['added_min'])} of driving ({mine['added_km']:.1f} km){theirs}"
+    theirs = f"; {holder.words}, which has it, {_adds(holder.numbers)}" if holder else ""
+    words = f"{said.words}; it would take {_driving(mine)}{theirs}"
     return Said(words, {**said.numbers, **mine})
 
 
@@ -181,8 +191,8 @@ def possible(rule: str, one: Said, holder: Said | None, now: datetime, zone: tzi
     beside = {
         "later_begin": f"{holder.words}, which has it, begins at {at(theirs['begin_at'], now, zone)}",
         "more_late": f"{holder.words}, which has it, {_punctual(theirs)}",
-        "more_driving": f"{holder.words}, which has it, adds {minutes(theirs['added_min'])}",
-        "helping_out": f"{holder.words}, which has it, adds {minutes(theirs['added_min'])} in a territory of its own",
+        "more_driving": f"{holder.words}, which has it, {_adds(theirs)}",
+        "helping_out": f"{holder.words}, which has it, {_adds(theirs)} in a territory of its own",
         "one_more_crew": f"{holder.words}, which has it, is out anyway",
         "better_now": f"taken alone that is better than what {holder.words} takes, which has it: "
         f"{_costs(theirs, now, zone)}",
@@ -193,7 +203,7 @@ def possible(rule: str, one: Said, holder: Said | None, now: datetime, zone: tzi
 def _costs(numbers: Mapping[str, Any], now: datetime, zone: tzinfo) -> str:
     parts = [
         f"begins at {at(numbers['begin_at'], now, zone)} as stop {numbers['stop']} of {numbers['stops']}",
-        f"{minutes(numbers['added_min'])} of driving more ({numbers['added_km']:.1f} km)",
+        _driving(numbers),
     ]
     if numbers["late_min"]:
         parts.append(f"{minutes(numbers['late_min'])} late")

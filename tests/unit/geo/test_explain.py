@@ -69,7 +69,7 @@ def test_a_crew_that_could_is_told_with_what_it_would_take() -> None:
     assert (found.possible, found.rule) == (True, "could")
     assert found.numbers["begin_at"] == clock(8, 10) and found.numbers["end_at"] == clock(8, 50)
     assert (found.numbers["added_min"], found.numbers["added_km"], found.numbers["late_min"]) == (20, 20, 5)
-    assert found.words == "C could: begins at 08:10 as stop 1 of 1, 20.0 min of driving more (20.0 km), 5.0 min late"
+    assert found.words == "C could: begins at 08:10 as stop 1 of 1, 20.0 min of driving more (+20.0 km), 5.0 min late"
 
 
 def test_the_job_goes_where_it_adds_least_and_says_who_is_late_for_it() -> None:
@@ -195,7 +195,7 @@ def test_the_crew_that_has_it_is_compared_with_the_others() -> None:
     told = ask(mine, one(near, mine), one(far), one(crew("idle", skills=frozenset())), one(crew("off"), active=False))
     assert told.holder is not None and told.holder.words.startswith("NEAR has it: begins at 08:10")
     assert [(v.code, v.rule) for v in told.possible] == [("FAR", "more_driving")]
-    assert told.possible[0].words.endswith("40.0 min of driving more (40.0 km); NEAR, which has it, adds 20.0 min")
+    assert told.possible[0].words.endswith("40.0 min of driving more (+40.0 km); NEAR, which has it, adds 20.0 min")
     assert told.counts == {"not_active": 1, "skill": 1}
     turned = ask(mine, one(near), one(far, mine))
     assert turned.possible[0].rule == "better_now" and "taken alone that is better" in turned.possible[0].words
