@@ -1,17 +1,21 @@
-"""``python -m tests.killed INSTALL``: workers that are killed, by SIGKILL, at the statement they are told.
+"""``python -m tests.killed``: workers that are killed, by SIGKILL, at the statement they are told.
 
-For every line read (a number) one worker process is forked, reconciles what waits for the install, and kills itself
-right before its statement of that number (COMMIT counts as one; 0: never). Prints ``killed``, ``done``, or ``failed``.
+For every line read (a number, a task, its arguments) one worker process is forked, does the task, and kills itself right
+before its statement of that number (COMMIT counts as one; 0: never). Prints ``killed``, ``done``, or ``failed``.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from flask import Flask
 from sqlalchemy import event
 
 from fieldsvc.app import create_app
@@ -19,17 +23,35 @@ from fieldsvc.base.db import db
 from workers import runtime, tasks
 
 
-def main(install_id: str) -> None:
+@contextmanager
+def killing(app: Flask) -> Iterator[Callable[..., str]]:
+    """``run(n, task, …)``: a worker of ``app`` that is killed before its n-th statement; what became of it."""
+    command = [sys.executable, "-m", "tests.killed"]
+    env = app.extensions["fieldsvc.settings"].child_env()
+    with subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as workers:
+        assert workers.stdin is not None and workers.stdout is not None
+
+        def run(statement: int, *task: str) -> str:
+            workers.stdin.write(" ".join((str(statement), *task)) + "\n")  # type: ignore[union-attr]
+            workers.stdin.flush()  # type: ignore[union-attr]
+            return workers.stdout.readline().strip()  # type: ignore[union-attr]
+
+        yield run
+        workers.stdin.close()
+
+
+def main() -> None:
     app = create_app()  # opens no connection, so that every child has its own
     for line in sys.stdin:
+        statement, task, *args = line.split()
         child = os.fork()
         if child == 0:
             status = 1
             try:
                 with app.app_context():
-                    die_at(int(line))
+                    die_at(int(statement))
                 with runtime.serving(app):
-                    tasks.reconcile(install_id)
+                    getattr(tasks, task)(*args)
                 status = 0
             except BaseException:
                 traceback.print_exc()
@@ -56,4 +78,4 @@ def die_at(number: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from flask import Flask
 from sqlalchemy import select
 
 from fieldsvc.base.db import Base, db, reading
-from fieldsvc.config import Settings
 from tests.field import Field, exchange
+from tests.killed import killing
 
 Whole = dict[str, list[Any]]
 
@@ -27,29 +23,7 @@ def whole(app: Flask) -> Whole:
         }
 
 
-@contextmanager
-def workers(settings: Settings, install_id: str) -> Iterator[Callable[[int], str]]:
-    """``run(n)``: a worker that is killed before its n-th statement; what became of it."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.killed", install_id], env=settings.child_env(),
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdin is not None and process.stdout is not None
-
-    def run(number: int) -> str:
-        process.stdin.write(f"{number}\n")
-        process.stdin.flush()
-        return process.stdout.readline().strip()
-
-    try:
-        yield run
-    finally:
-        process.stdin.close()
-        assert process.wait(20) == 0
-        process.stdout.close()
-
-
-def test_a_worker_killed_before_every_statement_leaves_all_or_nothing(app: Flask, settings: Settings) -> None:
+def test_a_worker_killed_before_every_statement_leaves_all_or_nothing(app: Flask) -> None:
     field = Field(app)
     place, phone = field.place(), field.phone()
     job = field.job("meter_change", phone.crew_id, place)
@@ -57,15 +31,17 @@ def test_a_worker_killed_before_every_statement_leaves_all_or_nothing(app: Flask
     op = phone.op("meter.exchange", job, exchange(place, "NEW-1", removed=("S-OLD",), fitted=("S-1", "S-2")))
     assert phone.push(op) == ["accepted"]
     before, statements = whole(app), 0
-    with workers(settings, phone.install_id) as run:
+    with killing(app) as kill:
         while True:
             statements += 1
-            assert run(statements) == "killed", f"{statements} statements came before the end"
+            assert kill(statements, "reconcile", phone.install_id) == "killed", (
+                f"{statements} statements came before the end"
+            )
             if (after := whole(app)) != before:
                 break
             assert statements < 200
-        assert run(0) == "done", "the next worker"
-        assert run(0) == "done", "and one more"
+        assert kill(0, "reconcile", phone.install_id) == "done", "the next worker"
+        assert kill(0, "reconcile", phone.install_id) == "done", "and one more"
     assert statements > 20, "the statement after the COMMIT is the first before which all is there"
     assert whole(app) == after, "what was applied is not applied again"
 

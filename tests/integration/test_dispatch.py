@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
 from flask import Flask
 from sqlalchemy import select, update
 
@@ -15,12 +14,16 @@ from fieldsvc.api.paging import write_cursor
 from fieldsvc.base.clock import utc_now
 from fieldsvc.base.db import db, reading, transaction
 from fieldsvc.geo import planner
+from fieldsvc.geo.model import Plan, PlanJob
+from fieldsvc.geo.travel import Geodesic
 from fieldsvc.people.models import Crew
 from fieldsvc.work import dispatch
-from fieldsvc.work.models import Assignment, DispatchRun, Job
+from fieldsvc.work.dispatch.area import Solver
+from fieldsvc.work.models import Assignment, DispatchArea, Job
 from tests.factories import make_crew, make_device, make_staff, make_territories
 from tests.integration.test_imports import import_customers, import_jobs
 from tests.integration.test_jobs import make, problem, pulled
+from tests.killed import killing
 
 Drain = Callable[[], None]
 
@@ -148,3 +151,190 @@ def test_a_run_asked_for_twice_with_one_key_is_one_run(app: Flask, drain: Drain)
     assert len(client.get("/v1/dispatch-runs").json["items"]) == 1
 
 
+def go(app: Flask, run: dict[str, Any], plan: Solver = planner.plan, now: datetime | None = None) -> None:
+    """All that workers do for a run, in this thread and with this solver."""
+    now, waiting = now or utc_now(), [("run_dispatch", run["id"])]
+    with app.app_context():
+        while waiting:
+            task, *args = waiting.pop(0)
+            if task == "plan_area":
+                run_id, number = args[0], int(args[1])
+                try:
+                    dispatch.plan_area(run_id, number, now, travel=Geodesic(), zone=UTC, plan=plan)
+                    dispatch.carry_out(run_id, number, now, batch=2)
+                except ZeroDivisionError:
+                    pass
+            waiting += [ring for ring in dispatch.conduct(args[0], now) if ring not in waiting]
+            dispatch.carry_out(args[0], None, now)
+        db.session.remove()
+
+
+def test_what_changed_while_it_was_planned_is_left_alone(app: Flask) -> None:
+    """The planner is the moment between reading and writing: there, somebody else changes two of three jobs."""
+    ids = make_territories(app)
+    client = make_staff(app)
+    crew, theirs = make_crew(app, "ONE", [ids["A"]]), make_crew(app, "TWO", on_duty=False)
+    kept, taken, cancelled = make(client), make(client), make(client)
+    run = ask(client)
+
+    def meanwhile(*args: Any) -> Plan:
+        made = planner.plan(*args)
+        other = app.test_client()
+        other.environ_base.update(client.environ_base)
+        with ThreadPoolExecutor(1) as pool:
+            for path, body in (("assign", {"crew_id": theirs}), ("cancel", {"reason": "works again"})):
+                job = taken if path == "assign" else cancelled
+                answer = pool.submit(other.post, f"/v1/jobs/{job['id']}/{path}", json=body).result()
+                assert answer.status_code == 200
+        return made
+
+    go(app, run, meanwhile)
+    by_job = {decision["job_id"]: decision for decision in decisions(client, run)}
+    assert by_job[kept["id"]]["crew_id"] == crew
+    assert {by_job[job["id"]]["reason"] for job in (taken, cancelled)} == {"changed_meanwhile"}
+    assert "status, crew id" in by_job[taken["id"]]["detail"]
+    assert client.get(f"/v1/jobs/{taken['id']}").json["crew_id"] == theirs
+    assert client.get(f"/v1/jobs/{cancelled['id']}").json["status"] == "cancelled"
+    done = client.get(f"/v1/dispatch-runs/{run['id']}").json
+    assert done["taken"] == {"accepted": 1, "changed_meanwhile": 2} and done["assigned"] == 1
+
+
+def test_a_run_is_done_once_however_often_it_is_rung(app: Flask) -> None:
+    ids = make_territories(app)
+    client = make_staff(app)
+    make_crew(app, "ONE", [ids["A"]])
+    job = make(client)
+    run = ask(client)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: go(app, run), range(4)))
+    assert client.get(f"/v1/jobs/{job['id']}").json["rev"] == 2
+    done = client.get(f"/v1/dispatch-runs/{run['id']}").json
+    assert (done["state"], done["attempts"], done["considered"]) == ("done", 1, 1)
+    go(app, {"id": "no such run"})
+
+
+def test_what_fails_in_one_area_is_said_by_name_and_the_others_go_on(app: Flask) -> None:
+    ids = make_territories(app)
+    client = make_staff(app)
+    for code in "AB":
+        make_crew(app, code, [ids[code]])
+    make(client)
+    there = make(client, lon=111.65)
+
+    def broken_for(*territories: str) -> Solver:
+        def plan(jobs: Sequence[PlanJob], *args: Any) -> Plan:
+            if {job.territory_id for job in jobs} & {ids[code] for code in territories}:
+                raise ZeroDivisionError
+            return planner.plan(jobs, *args)
+
+        return plan
+
+    run = ask(client)
+    go(app, run, broken_for("A"))
+    done = client.get(f"/v1/dispatch-runs/{run['id']}").json
+    assert (done["state"], done["failure"], done["areas"]) == ("done", "area 1: ZeroDivisionError", 2)
+    assert client.get(f"/v1/jobs/{there['id']}").json["status"] == "dispatched"
+    areas = client.get(f"/v1/dispatch-runs/{run['id']}/areas").json["items"]
+    assert [(area["state"], area["attempts"]) for area in areas] == [("failed", 3), ("done", 1)]
+    whole = ask(client)
+    go(app, whole, broken_for("A", "B"))
+    assert client.get(f"/v1/dispatch-runs/{whole['id']}").json["state"] == "failed"
+
+
+def test_a_run_whose_worker_died_in_the_middle_is_finished_by_another_and_nothing_is_done_twice(app: Flask) -> None:
+    """By SIGKILL, at statements of a process of its own: while it divides, plans, keeps the plan, and assigns."""
+    ids = make_territories(app)
+    client = make_staff(app)
+    make_crew(app, "ONE", [ids["A"]])
+    made = [make(client, service_minutes=5) for _ in range(5)]
+    run = ask(client)
+    now = utc_now()
+    divide, plan = ("run_dispatch", run["id"]), ("plan_area", run["id"], "1")
+    with killing(app) as kill:
+        assert kill(6, *divide) == "killed" and kill(0, *divide) == "done"
+        assert kill(9, *plan) == "killed"
+        with app.app_context(), transaction():
+            assert dispatch.due(now + timedelta(minutes=4)) == [("run_dispatch", run["id"])]
+            assert dispatch.due(now + timedelta(minutes=6)) == [("run_dispatch", run["id"])]
+        assert kill(45, *plan) == "killed" and kill(0, *plan) == "done"
+    go(app, run)
+    done = client.get(f"/v1/dispatch-runs/{run['id']}").json
+    assert (done["state"], done["taken"]) == ("done", {"accepted": 5})
+    with app.app_context(), reading() as session:
+        assert session.scalar(select(DispatchArea.attempts)) == 2
+        assert len(list(session.scalars(select(Assignment.id)))) == 5
+        assert set(session.scalars(select(Job.rev))) == {2}
+    found = decisions(client, run)
+    assert sorted(decision["job_id"] for decision in found) == sorted(job["id"] for job in made)
+    assert sorted(decision["planned_order"] for decision in found) == [1, 2, 3, 4, 5]
+
+
+def test_a_worker_that_comes_back_after_being_given_up_stops(app: Flask) -> None:
+    ids = make_territories(app)
+    client = make_staff(app)
+    make_crew(app, "ONE", [ids["A"]])
+    job = make(client)
+    run = ask(client)
+    late = utc_now() + timedelta(minutes=6)
+
+    def slow(*args: Any) -> Plan:
+        with transaction():
+            assert dispatch.due(late) == [("run_dispatch", run["id"])]
+        assert dispatch.plan_area(run["id"], 1, late, travel=Geodesic(), zone=UTC)
+        return planner.plan(*args)
+
+    go(app, run, slow)
+    assert client.get(f"/v1/jobs/{job['id']}").json["rev"] == 2
+    assert client.get(f"/v1/dispatch-runs/{run['id']}").json["considered"] == 1
+
+
+def test_an_area_is_given_up_after_three_attempts_that_did_not_end(app: Flask) -> None:
+    client = make_staff(app)
+    make(client)
+    run = ask(client)
+    with app.app_context():
+        dispatch.conduct(run["id"], utc_now())
+        stuck = {"state": "running", "attempts": 3, "started_at": utc_now() - timedelta(minutes=6)}
+        with transaction() as session:
+            session.execute(update(DispatchArea).values(stuck))
+        with transaction():
+            dispatch.due(utc_now())
+    go(app, run)
+    done = client.get(f"/v1/dispatch-runs/{run['id']}").json
+    assert done["state"] == "failed" and "given up after 3 attempts" in done["failure"]
+
+
+def test_without_redis_a_run_is_kept_and_found_by_the_sweep(app: Flask, redis: Any) -> None:
+    client = make_staff(app)
+    run = ask(client)
+    redis.flushall()
+    with app.app_context(), transaction():
+        assert dispatch.due(utc_now()) == []
+        assert dispatch.due(utc_now() + timedelta(seconds=10)) == [("run_dispatch", run["id"])]
+
+
+def test_two_thousand_jobs_with_customers_are_dispatched_in_one_run(app: Flask, drain: Drain) -> None:
+    ids = make_territories(app)
+    client = make_staff(app)
+    for number in range(30):
+        place = "ABC"[number % 3]
+        make_crew(app, f"C{number}", [ids[place]])
+    rows = [
+        f"C{n},Household {n},{111.5 + (n % 200) / 1000},{35.4 + (n // 200) / 100 + 0.001},M{n}" for n in range(2000)
+    ]
+    import_customers(app, "number,name,lon,lat,meter_asset_no\n" + "\n".join(rows) + "\n")
+    jobs = "".join(f"k{n},meter_change,C{n}\n" for n in range(2000))
+    assert import_jobs(app, "external_key,kind,usage_point_number\n" + jobs).created == 2000
+    run = ask(client)
+    drain()
+    done = client.get(f"/v1/dispatch-runs/{run['id']}").json
+    assert (done["state"], done["considered"]) == ("done", 2000)
+    assert done["assigned"] + sum(done["not_assigned"].values()) == 2000 and done["assigned"] > 100
+
+
+def test_a_cursor_beyond_any_place_is_refused(app: Flask) -> None:
+    client = make_staff(app)
+    run_id = client.post("/v1/dispatch-runs", json={}).json["id"]
+    for place in (2**31, -(2**31) - 1, 2**63 - 1):
+        answer = client.get(f"/v1/dispatch-runs/{run_id}/decisions?cursor={write_cursor([place])}")
+        assert (answer.status_code, answer.json["type"]) == (400, "/problems/bad-cursor")

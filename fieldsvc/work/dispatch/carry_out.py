@@ -30,15 +30,22 @@ def carry_out(run_id: str, number: int | None, now: datetime, *, batch: int = 20
     """
     while True:
         with transaction():
-            run = db.session.get(DispatchRun, run_id, populate_existing=True, with_for_update=True)
-            if run is None or run.state != ("done" if number is None else "running"):
+            run = db.session.get(DispatchRun, run_id, populate_existing=True, with_for_update=number is None)
+            area = None if number is None else _area(run_id, number)
+            if run is None or (run.state != "done" if area is None else area.state != "planned"):
                 return False
             wanted = _wanted(run_id, number, batch)
-            if not wanted:
-                if number is not None:
-                    _area_done(run_id, number, now)
-                return True
-            _take(run, wanted, now)
+            if wanted:
+                _take(run, wanted, now)
+                continue
+            if area is not None:
+                area.state, area.finished_at = "done", now
+            return True
+
+
+def _area(run_id: str, number: int) -> DispatchArea:
+    """The area, its row held: one worker at a time carries it out, and whoever cancels the run waits for the batch."""
+    return db.session.get_one(DispatchArea, (run_id, number), populate_existing=True, with_for_update=True)
 
 
 def _wanted(run_id: str, number: int | None, batch: int) -> Sequence[DispatchDecision]:
@@ -46,12 +53,6 @@ def _wanted(run_id: str, number: int | None, batch: int) -> Sequence[DispatchDec
     area = () if number is None else (DispatchDecision.area == number,)
     query = select(DispatchDecision).where(*mine, *area).order_by(DispatchDecision.place).limit(batch)
     return db.session.scalars(query).all()
-
-
-def _area_done(run_id: str, number: int, now: datetime) -> None:
-    area = db.session.get_one(DispatchArea, (run_id, number), populate_existing=True)
-    if area.state == "planned":
-        area.state, area.finished_at = "done", now
 
 
 def _take(run: DispatchRun, wanted: Sequence[DispatchDecision], now: datetime) -> None:

@@ -1,0 +1,219 @@
+"""What a run may decide about: everything anew, one job more, one crew less; and what-if runs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import select
+
+from fieldsvc.base.clock import format_time, utc_now
+from fieldsvc.base.db import db, reading
+from fieldsvc.work import dispatch
+from fieldsvc.work.models import DispatchClaim
+from tests.factories import make_crew, make_staff, make_territories
+from tests.integration.test_dispatch import ask, decisions, go
+from tests.integration.test_jobs import make, problem
+
+
+def get(client: Any, run: dict[str, Any], page: str = "") -> Any:
+    found = client.get(f"/v1/dispatch-runs/{run['id']}{page}").json
+    return found["items"] if page else found
+
+
+def job(client: Any, made: dict[str, Any]) -> dict[str, Any]:
+    return dict(client.get(f"/v1/jobs/{made['id']}").json)
+
+
+def inspection(client: Any, **members: Any) -> dict[str, Any]:
+    return make(client, kind="safety_inspection", **members)
+
+
+def assign(client: Any, made: dict[str, Any], crew: str, **members: Any) -> None:
+    assert client.post(f"/v1/jobs/{made['id']}/assign", json={"crew_id": crew, **members}).status_code == 200
+
+
+def test_a_what_if_run_changes_nothing_until_it_is_accepted_job_by_job(app: Flask) -> None:
+    ids = make_territories(app)
+    client = make_staff(app)
+    near, far = make_crew(app, "NEAR", [ids["A"]]), make_crew(app, "FAR", [ids["A"]], lon=111.501, lat=35.401)
+    wrong, cancelled, waiting = (inspection(client) for _ in range(3))
+    pinned = inspection(client, lon=111.502, lat=35.402)
+    assign(client, wrong, far)
+    assign(client, pinned, far, pin=True)
+    assign(client, cancelled, far)
+    run = ask(client, mode="replan", what_if=True)
+    go(app, run)
+    planned = get(client, run)
+    assert (planned["state"], planned["what_if"], planned["taken"]) == ("done", True, {})
+    assert (planned["before"]["jobs"], planned["before"]["assigned"], planned["after"]["assigned"]) == (4, 3, 4)
+    assert planned["after"]["metres"] < planned["before"]["metres"] and planned["travel"]["provider"] == "geodesic"
+    assert (job(client, wrong)["crew_id"], job(client, waiting)["crew_id"]) == (far, None)
+    changes = {change["job_id"]: change for change in get(client, run, "/changes")}
+    assert (changes[wrong["id"]]["former_crew_code"], changes[wrong["id"]]["crew_code"]) == ("FAR", "NEAR")
+    assert changes[pinned["id"]]["crew_code"] == "FAR"
+    client.post(f"/v1/jobs/{cancelled['id']}/cancel", json={"reason": "works again"})
+    unknown = client.post(f"/v1/dispatch-runs/{run['id']}/accept", json={"job_ids": [waiting["id"], "nothing"]})
+    assert problem(unknown) == (409, "conflict")
+    accepted = client.post(f"/v1/dispatch-runs/{run['id']}/accept", json={"job_ids": [waiting["id"]]})
+    assert accepted.status_code == 202 and accepted.json["taken"] == {"wanted": 1}
+    with app.app_context():
+        dispatch.carry_out(run["id"], None, utc_now())
+    given = job(client, waiting)
+    assert (given["crew_id"], given["assignment"]["run_id"]) == (near, run["id"]) and given["planned_end"]
+    client.post(f"/v1/dispatch-runs/{run['id']}/accept")
+    with app.app_context():
+        dispatch.carry_out(run["id"], None, utc_now())
+    assert get(client, run)["taken"] == {"accepted": 3, "changed_meanwhile": 1}
+    assert [job(client, one)["crew_id"] for one in (wrong, pinned)] == [near, far]
+    left = {decision["job_id"]: decision for decision in decisions(client, run)}[cancelled["id"]]
+    assert left["taken"] == "changed_meanwhile" and "status" in left["why"]["changed"]
+
+
+def test_only_a_finished_what_if_run_is_accepted_and_only_an_open_one_called_off(app: Flask) -> None:
+    client = make_staff(app)
+    what_if, real = ask(client, what_if=True), ask(client)
+    for run in (what_if, real):
+        assert problem(client.post(f"/v1/dispatch-runs/{run['id']}/accept")) == (409, "state-not-allowed")
+        go(app, run)
+    assert client.post(f"/v1/dispatch-runs/{what_if['id']}/accept").status_code == 202
+    assert problem(client.post(f"/v1/dispatch-runs/{real['id']}/accept")) == (409, "state-not-allowed")
+    for action in ("accept", "cancel"):
+        for run in (what_if["id"], "nothing"):
+            stranger = make_staff(app, "dispatcher", []) if action == "accept" else make_staff(app, "auditor")
+            wanted = (404, "not-found") if action == "accept" else (403, "forbidden")
+            assert problem(stranger.post(f"/v1/dispatch-runs/{run}/{action}")) == wanted
+    assert problem(client.post(f"/v1/dispatch-runs/{real['id']}/cancel")) == (409, "state-not-allowed")
+
+
+def test_an_emergency_is_put_in_and_the_run_says_whom_it_displaces(app: Flask) -> None:
+    ids = make_territories(app)
+    client = make_staff(app)
+    crew = make_crew(app, "ONE", [ids["A"]])
+    held, untouched = inspection(client), inspection(client)
+    go(app, ask(client))
+    before = job(client, held)["planned_start"], job(client, untouched)["planned_start"]
+    emergency = make(client, hazards=["wire down"], service_minutes=45)
+    other = inspection(client)
+    run = ask(client, mode="insert", job_id=emergency["id"])
+    go(app, run)
+    done = get(client, run)
+    assert (done["state"], done["considered"], done["before"]["assigned"], done["after"]["assigned"]) == (
+        "done",
+        3,
+        2,
+        3,
+    )
+    changes = {change["job_id"]: change for change in get(client, run, "/changes")}
+    assert changes[emergency["id"]]["former_crew_id"] is None and changes[emergency["id"]]["planned_order"] == 1
+    later = [changes[one["id"]]["later_minutes"] for one in (held, untouched)]
+    assert all(minutes >= 45 for minutes in later), later
+    assert (job(client, emergency)["crew_id"], job(client, other)["crew_id"]) == (crew, None)
+    assert (job(client, held)["planned_start"], job(client, untouched)["planned_start"]) != before
+    entry = client.get(f"/v1/jobs/{held['id']}/history").json["items"][0]
+    assert entry["action"] == "job.replanned" and entry["actor"]["kind"] == "system"
+
+
+def test_the_work_of_a_crew_that_drops_out_goes_to_others_that_keep_theirs(app: Flask) -> None:
+    ids = make_territories(app)
+    client = make_staff(app)
+    ill, well = (make_crew(app, code, [ids["A"]]) for code in ("ILL", "WELL"))
+    theirs, pinned, other, waiting = (inspection(client) for _ in range(4))
+    assign(client, theirs, ill)
+    assign(client, pinned, ill, pin=True)
+    assign(client, other, well)
+    run = ask(client, mode="crew_out", without_crew_ids=[ill])
+    go(app, run)
+    assert [job(client, one)["crew_id"] for one in (theirs, pinned, other, waiting)] == [well, ill, well, None]
+    assert get(client, run)["not_assigned"] == {"pinned_crew_away": 1}
+
+
+def test_neighbours_help_out_at_the_border_with_what_is_left(app: Flask) -> None:
+    ids = make_territories(app)
+    client = make_staff(app)
+    make_crew(app, "FULL", [ids["A"]])
+    helper = make_crew(app, "HELPER", [ids["B"]], lon=111.61)
+    client.patch(f"/v1/crews/{helper}", json={"help_out_m": 1000})
+    day = [inspection(client, service_minutes=480), inspection(client, service_minutes=480, lon=111.599)]
+    mine = inspection(client, lon=111.65)
+    run = ask(client)
+    go(app, run)
+    done = get(client, run)
+    assert (done["areas"], done["areas_done"], done["considered"], done["assigned"]) == (3, 3, 3, 2)
+    stages = [(area["stage"], area["considered"]) for area in get(client, run, "/areas")]
+    assert stages == [("area", 2), ("area", 1), ("border", 0)], "the neighbour's day is full"
+    client.post(f"/v1/jobs/{mine['id']}/cancel", json={"reason": "not needed"})
+    run = ask(client, what_if=True)
+    go(app, run)
+    (found,) = decisions(client, run)
+    assert found["crew_id"] == helper and found["job_id"] in {one["id"] for one in day}
+    assert get(client, run)["after"]["assigned"] == 1
+
+
+def test_one_run_plans_a_territory_at_a_time_and_the_next_goes_on_when_it_ends(app: Flask) -> None:
+    ids = make_territories(app)
+    client = make_staff(app)
+    make_crew(app, "BOTH", [ids["A"], ids["B"]])
+    make(client)
+    first, second, free = (
+        ask(client, territory_ids=[ids["A"]]),
+        ask(client, territory_ids=[ids["B"]]),
+        ask(client, what_if=True),
+    )
+    now = utc_now()
+    with app.app_context():
+        assert dispatch.conduct(first["id"], now) == [("plan_area", first["id"], "1")]
+        assert dispatch.conduct(second["id"], now) == [], "its crew belongs to a territory that is being planned"
+        assert dispatch.conduct(free["id"], now) != [], "what changes nothing need not wait"
+        db.session.remove()
+    waiting = get(client, second)
+    assert (waiting["state"], waiting["waits_for"], get(client, first)["stage"]) == ("queued", first["id"], "area")
+    called_off = client.post(f"/v1/dispatch-runs/{first['id']}/cancel").json
+    assert (called_off["state"], called_off["areas"], called_off["areas_done"]) == ("cancelled", 1, 1)
+    go(app, first)
+    go(app, second)
+    assert (get(client, second)["state"], get(client, second)["waits_for"]) == ("done", None)
+    assert get(client, first)["state"] == "cancelled"
+    with app.app_context(), reading() as session:
+        assert session.scalars(select(DispatchClaim)).all() == []
+
+
+@pytest.mark.parametrize(
+    ("body", "wanted"),
+    [
+        ({"mode": "insert"}, (422, "invalid")),
+        ({"job_id": "j"}, (422, "invalid")),
+        ({"mode": "insert", "job_id": "nothing"}, (409, "conflict")),
+        ({"mode": "insert", "job_id": "j", "kinds": ["repair"]}, (422, "invalid")),
+        ({"mode": "crew_out"}, (422, "invalid")),
+        ({"mode": "crew_out", "without_crew_ids": ["nobody"]}, (409, "conflict")),
+        ({"mode": "everything"}, (422, "invalid")),
+    ],
+)
+def test_a_run_that_cannot_be_is_refused(
+    client: Any, app: Flask, body: dict[str, Any], wanted: tuple[int, str]
+) -> None:
+    assert problem(make_staff(app).post("/v1/dispatch-runs", json=body)) == wanted
+
+
+def test_a_run_plans_up_to_seven_days_and_what_is_fixed_cannot_be_put_in(app: Flask) -> None:
+    ids = make_territories(app)
+    client, mine = make_staff(app), make_staff(app, "dispatcher", [ids["B"]])
+    begins = utc_now().replace(microsecond=0) + timedelta(hours=1)
+    for ends, status in (
+        (begins, 422),
+        (begins + timedelta(days=7, seconds=1), 422),
+        (begins + timedelta(days=7), 202),
+    ):
+        body = {"plan_from": format_time(begins), "plan_until": format_time(ends)}
+        assert client.post("/v1/dispatch-runs", json=body).status_code == status
+    crew, one, nowhere = make_crew(app), make(client), client.post("/v1/jobs", json={"kind": "repair"}).json
+    assign(client, one, crew, pin=True)
+    for made in (one, nowhere):
+        answer = client.post("/v1/dispatch-runs", json={"mode": "insert", "job_id": made["id"]})
+        assert problem(answer) == (409, "state-not-allowed")
+    assert problem(mine.post("/v1/dispatch-runs", json={"mode": "insert", "job_id": one["id"]})) == (409, "conflict")
+    out = {"mode": "crew_out", "without_crew_ids": [crew]}
+    assert problem(mine.post("/v1/dispatch-runs", json=out)) == (409, "conflict")
