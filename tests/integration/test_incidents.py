@@ -2,32 +2,74 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
 import threading
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from flask import Flask
 
+from fieldsvc.app import create_app
 from fieldsvc.base.clock import format_time, utc_now
-from tests import factories
+from fieldsvc.base.db import db
+from fieldsvc.config import Settings
+from tests import factories, services
 from tests.field import Field, Phone, done, problem, repaired
 from tests.integration.test_imports import import_customers
 from workers import runtime, tasks
 
+_numbers = itertools.count(1)
 
-@pytest.fixture
-def field(app: Flask) -> Field:
-    factories.make_territories(app)
-    return Field(app)
+
+@pytest.fixture(scope="module")
+def served_app(
+    database: str,
+    templates: Callable[[str], str],
+    redis_server: services.RedisServer,
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Flask]:
+    """One application and database for the tests of this module; each has a territory of its own."""
+    folder = tmp_path_factory.mktemp("incidents")
+    if database == "sqlite":
+        shutil.copy(templates(database), folder / "test.db")
+        url = f"sqlite:///{folder}/test.db"
+    else:
+        server: services.Postgres = request.getfixturevalue("postgres")
+        name = server.create(templates(database))
+        url = server.database_url(name)
+    settings = Settings(
+        database_url=url, redis_url=redis_server.url, secret_key="k", data_dir=folder, log_level="ERROR"
+    )
+    app = create_app(settings)
+    yield app
+    with app.app_context():
+        db.session.remove()
+        for engine in db.engines.values():
+            engine.dispose()
+    if database != "sqlite":
+        server.drop(name)
+
+
+@pytest.fixture(scope="module")
+def field(served_app: Flask) -> Field:
+    return Field(served_app)
 
 
 class Storm:
-    """Calls that come in minute by minute from one and a half hours ago on."""
+    """Calls that come in minute by minute from one and a half hours ago on, in a territory of its own."""
 
     def __init__(self, field: Field) -> None:
         self.field = field
         self.began = utc_now().replace(microsecond=0) - timedelta(minutes=90)
+        self.number = next(_numbers)
+        self.lon, self.lat = 100 + self.number / 10 + 0.05, 35.45
+        square = factories.square(f"S{self.number}", 100 + self.number / 10, 35.4)
+        (self.territory_id,) = factories.make_territories(field.app, square).values()
+        self.customers: dict[str, Iterator[str]] = {}
 
     def call(self, minute: float = 0, status: int = 201, **members: Any) -> dict[str, Any]:
         body = {"reporting_kind": "call", "trouble_code": "no_power", **members}
@@ -35,20 +77,45 @@ class Storm:
         return done(self.field.office.post("/v1/tickets", json=body), status)
 
     def on_area(self, minute: float, area: str = "TA-12", feeder: str = "F-3", **members: Any) -> dict[str, Any]:
-        """A call of a new customer on a transformer area."""
-        place = self.field.place(transformer_area=area, feeder=feeder)
-        return self.call(minute, usage_point_id=place.usage_point_id, **members)
+        """A call of another customer on a transformer area."""
+        if area not in self.customers:
+            self.customers[area] = iter(self.live_on(area, 8, feeder))
+        return self.call(minute, customer_number=next(self.customers[area]), **members)
+
+    def live_on(self, area: str, count: int, feeder: str = "F-3") -> list[str]:
+        """The numbers of new customers on a transformer area."""
+        numbers = [f"{self.number}-{area}-{number}" for number in range(count)]
+        lines = [f"{number},Customer,{self.lon},{self.lat},U-{number},{area},{feeder}" for number in numbers]
+        head = "number,name,lon,lat,usage_point_number,transformer_area,feeder"
+        import_customers(self.field.app, "\n".join([head, *lines, ""]))
+        return numbers
 
     def beside(self, minute: float, metres: float, **members: Any) -> dict[str, Any]:
         """A call from ``metres`` north of a place, by somebody without an account."""
-        return self.call(minute, lon=111.55, lat=35.45 + metres / 110_950, **members)
+        return self.call(minute, lon=self.lon, lat=self.lat + metres / 110_950, **members)
+
+    def away(self, minute: float, **members: Any) -> dict[str, Any]:
+        """A call from kilometres away."""
+        return self.call(minute, lon=self.lon - 0.03, lat=self.lat + 0.03, **members)
+
+    def crew(self) -> str:
+        return self.field.crew(territory_ids=[self.territory_id], lon=self.lon, lat=self.lat)
 
     def incident(self, ticket: dict[str, Any]) -> dict[str, Any]:
         now = self.field.get(f"/v1/tickets/{ticket['id']}")
         return self.field.get(f"/v1/incidents/{now['incident_id']}")
 
     def merges(self, state: str) -> list[dict[str, Any]]:
-        return list(reversed(self.field.get(f"/v1/incident-merges?state={state}")["items"]))
+        found = self.field.get(f"/v1/incident-merges?limit=200&state={state}")["items"]
+        return [one for one in reversed(found) if one["territory_id"] == self.territory_id]
+
+    def incidents(self, state: str = "open") -> list[dict[str, Any]]:
+        return list(self.field.get(f"/v1/incidents?limit=200&state={state}&territory={self.territory_id}")["items"])
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """Those that are not cancelled."""
+        found = self.field.get(f"/v1/jobs?limit=200&territory={self.territory_id}")["items"]
+        return [job for job in found if job["status"] != "cancelled"]
 
     def decide(self, merge: dict[str, Any], word: str) -> dict[str, Any]:
         return done(self.field.office.post(f"/v1/incident-merges/{merge['id']}/{word}"))
@@ -64,13 +131,13 @@ class Storm:
     def picture(self) -> dict[str, Any]:
         """Everything a merge touches, to be compared before and after; without revisions, which only grow."""
         jobs = {}
-        for job in self.field.get("/v1/jobs?limit=200")["items"]:
+        for job in self.field.get(f"/v1/jobs?limit=200&territory={self.territory_id}")["items"]:
             page = self.field.get(f"/v1/jobs/{job['id']}")
-            names = "status priority hazards reported_at due_at incident_id crew_id clocks".split()
-            jobs[job["number"]] = {name: page[name] for name in names}
-        tickets = {one["number"]: one for one in self.field.get("/v1/tickets?limit=200")["items"]}
-        shown = self.field.get("/v1/incidents?limit=200")["items"]
-        incidents = {one["id"]: {**one, "joinable": None} for one in shown}
+            names = "status priority hazards reported_at due_at incident_id crew_id customers_affected clocks".split()
+            jobs[job["number"]] = {name: page.get(name) for name in names}
+        found = self.field.get("/v1/tickets?limit=200")["items"]
+        tickets = {one["number"]: one for one in found if one["territory_id"] == self.territory_id}
+        incidents = {one["id"]: {**one, "joinable": None} for one in self.incidents("open,merged,closed")}
         return {"jobs": jobs, "tickets": tickets, "incidents": incidents}
 
 
@@ -114,7 +181,7 @@ def test_what_is_too_late_another_kind_or_a_customers_own_trouble_stays_apart(st
         storm.on_area(65, area="TA-13", feeder="F-4"),
     ]
     assert len({call["incident_id"] for call in calls}) == 6
-    assert storm.field.get("/v1/incident-merges")["items"] == []
+    assert storm.merges("proposed") == storm.merges("merged") == []
     at_the_limit = storm.on_area(60)
     assert [one["from_ids"] for one in storm.merges("merged")] != [], "within 60 minutes of both"
     assert storm.field.get(f"/v1/tickets/{calls[0]['id']}")["incident_id"] == at_the_limit["incident_id"]
@@ -150,7 +217,7 @@ def test_a_feeder_needs_calls_from_several_transformer_areas(storm: Storm) -> No
 def test_the_leading_job_gets_the_hazards_the_earliest_call_and_the_customers(storm: Storm) -> None:
     storm.on_area(10)
     lead = storm.on_area(12)
-    crew = storm.field.crew()
+    crew = storm.crew()
     storm.field.assign(lead["job_id"], crew)
     earlier = storm.on_area(0, hazards=["wire_down"])
     assert earlier["job_id"] == lead["job_id"], "a job that a crew has leads before an older one"
@@ -170,12 +237,14 @@ def test_undoing_brings_everything_back_and_forgets_nothing(storm: Storm) -> Non
     merged = storm.decide(proposed, "accept")
     assert (merged["state"], merged["automatic"]) == ("merged", False)
     assert storm.field.status(second["job_id"]) == "cancelled"
-    told = len(storm.field.history())
+    told = len(storm.field.history(job=second["job_id"]))
     undone = storm.decide(merged, "undo")
     assert undone["state"] == "undone" and undone["undone_by_name"]
     assert storm.picture() == before
-    actions = [entry["action"] for entry in storm.field.history()]
-    assert len(actions) > told and {"incident.merged", "incident.merge_undone", "job.revived"} <= set(actions)
+    actions = [entry["action"] for entry in storm.field.history(job=second["job_id"])]
+    assert len(actions) > told and {"job.created", "job.cancelled", "job.revived"} <= set(actions)
+    for action in ("incident.merge_proposed", "incident.merged", "incident.merge_undone"):
+        assert undone["into_id"] in [entry["entity_id"] for entry in storm.field.history(action=action)]
     again = storm.field.office.post(f"/v1/incident-merges/{merged['id']}/undo")
     assert problem(again) == (409, "state-not-allowed")
     third = storm.on_area(12)
@@ -203,7 +272,7 @@ def test_whoever_is_on_the_way_goes_on_and_leads(storm: Storm) -> None:
     calls = [storm.on_area(minute) for minute in (0, 1)]
     phones: list[Phone] = []
     for call in calls:
-        crew = storm.field.crew()
+        crew = storm.crew()
         storm.field.assign(call["job_id"], crew)
         phones.append(storm.field.phone(crew))
         phones[-1].pull()
@@ -217,8 +286,8 @@ def test_whoever_is_on_the_way_goes_on_and_leads(storm: Storm) -> None:
 
 def test_devices_are_told_and_told_again(storm: Storm) -> None:
     lead, other = storm.on_area(0), storm.on_area(1)
-    phone = storm.field.phone()
-    storm.field.assign(lead["job_id"], storm.field.crew())
+    phone = storm.field.phone(storm.crew())
+    storm.field.assign(lead["job_id"], storm.crew())
     storm.field.assign(other["job_id"], phone.crew_id)
     phone.pull()
     assert other["job_id"] in phone.holds("job")
@@ -234,7 +303,7 @@ def test_devices_are_told_and_told_again(storm: Storm) -> None:
 
 def test_all_who_called_are_told_when_it_is_over_and_a_new_call_is_a_new_fault(storm: Storm) -> None:
     calls = [storm.on_area(minute) for minute in (0, 1, 2)]
-    phone = storm.field.phone()
+    phone = storm.field.phone(storm.crew())
     storm.field.assign(calls[0]["job_id"], phone.crew_id)
     phone.pull()
     storm.sweep()
@@ -253,7 +322,7 @@ def test_all_who_called_are_told_when_it_is_over_and_a_new_call_is_a_new_fault(s
 
 
 def test_what_a_dispatcher_puts_together_needs_no_rule(storm: Storm) -> None:
-    one, other = storm.on_area(0), storm.call(80, lon=111.58, lat=35.48)
+    one, other = storm.on_area(0), storm.away(80)
     merged = done(storm.by_hand(one, other), 201)
     assert (merged["reason"], merged["automatic"], merged["rule"]) == ("by_hand", False, None)
     assert storm.field.get(f"/v1/tickets/{other['id']}")["job_id"] == one["job_id"]
@@ -261,7 +330,7 @@ def test_what_a_dispatcher_puts_together_needs_no_rule(storm: Storm) -> None:
     assert problem(storm.by_hand(one, one)) == (409, "conflict")
     exchange = storm.on_area(1, job_kind="meter_change")
     assert problem(storm.by_hand(one, exchange)) == (409, "conflict")
-    later = storm.call(85, lon=111.52, lat=35.42)
+    later = storm.call(85, lon=storm.lon + 0.03, lat=storm.lat)
     later_merge = done(storm.by_hand(later, one), 201)
     refused = storm.field.office.post(f"/v1/incident-merges/{merged['id']}/undo")
     assert problem(refused) == (409, "state-not-allowed"), "the later one first"
@@ -282,12 +351,12 @@ def test_declined_is_declined(storm: Storm) -> None:
     assert storm.merges("proposed") == [] and storm.merges("merged") == []
 
 
-def test_other_territories_are_not_there(app: Flask, storm: Storm) -> None:
-    ids = {one["code"]: one["id"] for one in storm.field.get("/v1/territories")["items"]}
+def test_other_territories_are_not_there(field: Field, storm: Storm) -> None:
+    app, elsewhere = field.app, Storm(field)
     calls = [storm.on_area(minute) for minute in range(4)]
-    theirs = factories.make_staff(app, "dispatcher", [ids["B"]])
-    ours = factories.make_staff(app, "dispatcher", [ids["A"]])
-    auditor = factories.make_staff(app, "auditor", [ids["A"]])
+    theirs = factories.make_staff(app, "dispatcher", [elsewhere.territory_id])
+    ours = factories.make_staff(app, "dispatcher", [storm.territory_id])
+    auditor = factories.make_staff(app, "auditor", [storm.territory_id])
     merge = storm.merges("merged")[0]
     addresses = (f"/v1/incidents/{calls[0]['incident_id']}", f"/v1/incident-merges/{merge['id']}")
     for address in addresses:
@@ -296,52 +365,49 @@ def test_other_territories_are_not_there(app: Flask, storm: Storm) -> None:
     assert done(theirs.get("/v1/incidents"))["items"] == done(theirs.get("/v1/incident-merges"))["items"] == []
     assert problem(theirs.post(f"{addresses[1]}/undo")) == (404, "not-found")
     assert problem(auditor.post(f"{addresses[1]}/undo")) == (403, "forbidden")
-    far = storm.call(5, lon=111.65, lat=35.45)
+    far = elsewhere.beside(5, 0)
     merged = ours.post(f"{addresses[0]}/merge", json={"incident_ids": [far["incident_id"]]})
     assert problem(merged) == (404, "not-found")
-    assert done(ours.get(f"/v1/incidents?state=open&territory={ids['A']}"))["items"][0]["calls"] == 4
+    assert done(ours.get(f"/v1/incidents?state=open&territory={storm.territory_id}"))["items"][0]["calls"] == 4
     assert done(ours.get("/v1/incidents?state=merged"))["items"] != []
 
 
-def test_calls_at_once_about_one_fault_find_each_other(app: Flask, storm: Storm) -> None:
-    office = storm.field.office
-    places = [storm.field.place(transformer_area="TA-12", feeder="F-3") for _ in range(6)]
+def test_calls_at_once_about_one_fault_find_each_other(storm: Storm) -> None:
+    app, office = storm.field.app, storm.field.office
+    numbers = storm.live_on("TA-12", 6)
     answers: list[int] = []
 
-    def call(usage_point_id: str) -> None:
-        body = {"reporting_kind": "call", "usage_point_id": usage_point_id}
+    def call(number: str) -> None:
+        body = {"reporting_kind": "call", "customer_number": number}
         client = factories.with_token(app, office.environ_base["HTTP_AUTHORIZATION"].removeprefix("Bearer "))
         answers.append(client.post("/v1/tickets", json=body).status_code)
 
-    threads = [threading.Thread(target=call, args=[place.usage_point_id]) for place in places]
+    threads = [threading.Thread(target=call, args=[number]) for number in numbers]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
     assert answers == [201] * 6
-    (incident,) = storm.field.get("/v1/incidents?state=open")["items"]
+    (incident,) = storm.incidents()
     assert (incident["calls"], incident["customers"]) == (6, 6)
-    left = [job for job in storm.field.get("/v1/jobs")["items"] if job["status"] != "cancelled"]
-    assert [job["id"] for job in left] == [incident["lead_job_id"]]
+    assert [job["id"] for job in storm.jobs()] == [incident["lead_job_id"]]
 
 
 def test_what_came_in_apart_is_found_by_the_sweep(storm: Storm) -> None:
-    nameless = storm.call(0, lon=111.55, lat=35.45)
+    nameless = storm.beside(0, 0)
     calls = [storm.on_area(minute) for minute in (1, 2, 3, 4, 5)]
     assert storm.incident(nameless)["id"] != storm.incident(calls[0])["id"], "too few near each other as they called"
     storm.sweep()
     assert storm.merges("merged")[-1]["words"] == "6 calls at most 0 m from the first place within 5 minutes"
     assert storm.incident(nameless)["id"] == storm.incident(calls[0])["id"]
-    left = [job for job in storm.field.get("/v1/jobs")["items"] if job["status"] != "cancelled"]
-    assert [job["id"] for job in left] == [nameless["job_id"]], "the oldest leads"
-    merges = storm.field.get("/v1/incident-merges")
+    assert [job["id"] for job in storm.jobs()] == [nameless["job_id"]], "the oldest leads"
+    merges = storm.merges("proposed,merged,overtaken")
     storm.sweep()
-    assert storm.field.get("/v1/incident-merges") == merges, "nothing happens twice"
+    assert storm.merges("proposed,merged,overtaken") == merges, "nothing happens twice"
 
 
-def test_a_leading_job_knows_the_exact_number_when_the_calls_have_ceased(app: Flask, storm: Storm) -> None:
-    place = storm.field.place(transformer_area="TA-12")
-    last = storm.call(0, usage_point_id=place.usage_point_id)
+def test_a_leading_job_knows_the_exact_number_when_the_calls_have_ceased(storm: Storm) -> None:
+    last = storm.on_area(0)
     for number in range(11):
         last = storm.beside(number / 10, 0, caller_phone=f"555 {number:04}")
     incident = storm.incident(last)
@@ -352,30 +418,27 @@ def test_a_leading_job_knows_the_exact_number_when_the_calls_have_ceased(app: Fl
     assert storm.field.get(f"/v1/incidents/{incident['id']}")["jobs"][0]["customers_affected"] == 12
 
 
-def test_a_surge_is_taken_in_merged_and_dispatched_while_a_phone_syncs(app: Flask, storm: Storm, drain: Any) -> None:
-    field = storm.field
-    field.drain = drain
-    (here,) = (one["id"] for one in field.get("/v1/territories")["items"] if one["code"] == "A")
-    phone = field.phone(field.crew(territory_ids=[here]))
-    remarks_on = field.job("meter_change", phone.crew_id)
+def test_a_surge_is_taken_in_merged_and_dispatched_while_a_phone_syncs(app: Flask, drain: Any) -> None:
+    field = Field(app, drain)
+    storm = Storm(field)
+    phone = field.phone(storm.crew())
+    remarks_on = field.job("meter_change", phone.crew_id, lon=storm.lon, lat=storm.lat)
     phone.pull()
-    sizes = {"TA-1": 40, "TA-2": 20, "TA-3": 90}
-    calls = [(area, number) for number in range(90) for area, size in sizes.items() if number < size]
-    lines = [f"{area}-{number},Customer,111.55,35.45,U-{area}-{number},{area}" for area, number in calls]
-    import_customers(app, "\n".join(["number,name,lon,lat,usage_point_number,transformer_area", *lines, ""]))
-    alone = storm.call(89, lon=111.52, lat=35.42, hazards=["wire_down"])
-    for place, (area, number) in enumerate(calls):
-        storm.call(60 + place / 10, customer_number=f"{area}-{number}")
+    live = {area: storm.live_on(area, count) for area, count in {"TA-1": 40, "TA-2": 20, "TA-3": 90}.items()}
+    numbers = [number for row in itertools.zip_longest(*live.values()) for number in row if number is not None]
+    alone = storm.away(89, hazards=["wire_down"])
+    for place, number in enumerate(numbers):
+        storm.call(60 + place / 10, customer_number=number)
         if place % 50 == 0:
             assert phone.do("note.add", remarks_on, {"text": f"remark {place}"}) == "applied"
     storm.sweep()
     run = done(field.office.post("/v1/dispatch-runs", json={}), 202)
     drain()
     assert field.get(f"/v1/dispatch-runs/{run['id']}")["considered"] == 4
-    open_ones = field.get("/v1/incidents?state=open")["items"]
-    assert sorted(one["customers"] for one in open_ones) == [1, 20, 40, 90]
+    assert sorted(one["customers"] for one in storm.incidents()) == [1, 20, 40, 90]
     phone.pull()
     repairs = [one for one in phone.docs("job") if one["kind"] == "repair"]
     sent = [one["id"] for one in sorted(repairs, key=lambda one: one["planned_start"])]
-    by_size = [one["lead_job_id"] for one in sorted(open_ones, key=lambda one: -one["customers"]) if one["calls"] > 1]
-    assert sent == [alone["job_id"], *by_size], "the hazard first, then by the number of customers"
+    by_size = sorted((one for one in storm.incidents() if one["calls"] > 1), key=lambda one: -one["customers"])
+    ranked = [alone["job_id"], *(one["lead_job_id"] for one in by_size)]
+    assert sent == ranked, "the hazard first, then by the number of customers"
