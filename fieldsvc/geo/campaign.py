@@ -3,8 +3,9 @@
 Supply is cut where the work is done, so the order of thought is the customers', not the crews':
 
 1. Where an area has a planned outage in the period, its work goes into that outage: the customers are cut once.
-2. Whole areas follow, the largest first, each on the first day on which all of it fits; one that fits on no day is
-   spread over the first days with room. Days differ per area, so that the work is staggered.
+2. Whole areas follow, the largest first, each with the nearest ones that fill up a crew's day with it, on the first day
+   on which all of that fits. An area that fits on no day is spread over the first days with room. Days differ per area,
+   so that the work is staggered.
 3. Customers with hours of their own (only at night, before opening) go where their hours and a shift meet: on their
    area's day where that is possible, else as early as possible.
 
@@ -20,10 +21,12 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta, tzinfo
 from typing import NamedTuple
+
+import numpy as np
 
 from fieldsvc.geo.hours import Hours, on_day, overlap, within
 from fieldsvc.geo.model import Window
@@ -32,6 +35,10 @@ REASONS = ("in_outage", "with_area", "area_spread", "own_hours")
 """Why a point is on its day."""
 LEFT = ("cut_twice", "no_capacity", "no_night_capacity", "no_window")
 """Why a point is on no day."""
+
+
+_NEAREST = 64
+"""How many neighbours of an area are looked at to fill up a day."""
 
 
 class Cut(NamedTuple):
@@ -48,6 +55,7 @@ class Point:
     :param area: its transformer area; None: it stands for itself.
     :param hours: the only hours in which it may be cut off; empty: any of the day shift.
     :param cuts: when the customer is cut anyway, besides by the outages of its area.
+    :param lon: where it is, in degrees, as far as known: what is near goes together.
     """
 
     id: str
@@ -58,6 +66,8 @@ class Point:
     minutes: int
     hours: tuple[Hours, ...] = ()
     cuts: tuple[Cut, ...] = ()
+    lon: float | None = None
+    lat: float | None = None
 
 
 @dataclass(frozen=True)
@@ -132,6 +142,28 @@ class _Unit:
         return self.points[0]
 
 
+@dataclass(frozen=True)
+class _Group:
+    """Customers of an area that are cut at the same times by others: as a rule the whole area."""
+
+    pool: int
+    area: str
+    units: tuple[_Unit, ...]
+
+    @property
+    def minutes(self) -> int:
+        return sum(unit.minutes for unit in self.units)
+
+    @property
+    def place(self) -> tuple[float, float]:
+        """The middle of its points, in degrees as wide as they are high there; not a number where none is known."""
+        known = [(p.lon, p.lat) for unit in self.units for p in unit.points if p.lon is not None and p.lat is not None]
+        if not known:
+            return math.nan, math.nan
+        lat = sum(lat for _, lat in known) / len(known)
+        return sum(lon for lon, _ in known) / len(known) * math.cos(math.radians(lat)), lat
+
+
 @dataclass
 class _Slot:
     """One shift of a pool on a day. ``work``: minutes per area; ``narrow``: minutes per window inside the shift."""
@@ -150,8 +182,12 @@ class _Slot:
         return self._charged(before + minutes) - self._charged(before)
 
     def _charged(self, minutes: int) -> int:
-        at_work = max(1, self.terms.crew_minutes - self.terms.to_area)
-        return minutes + math.ceil(minutes / at_work) * self.terms.to_area
+        return _with_ways(minutes, self.terms)
+
+    def has_room(self, groups: Sequence[_Group]) -> bool:
+        """Whether all of several areas fits."""
+        asked = sum(self.cost(group.area, group.minutes) for group in groups)
+        return self.used + asked <= self.crews * self.terms.crew_minutes
 
     def fits(self, area: str, minutes: int) -> bool:
         return self.used + self.cost(area, minutes) <= self.crews * self.terms.crew_minutes
@@ -317,23 +353,28 @@ class _Board:
 
     def _areas(self, units: Sequence[_Unit]) -> None:
         """Areas as wholes; customers of an area that are cut at other times than the rest are wholes of their own."""
-        groups: dict[tuple[int, str, tuple[Cut, ...]], list[_Unit]] = defaultdict(list)
+        by_cuts: dict[tuple[int, str, tuple[Cut, ...]], list[_Unit]] = defaultdict(list)
         for unit in units:
             number = self._pool(unit.first)
             if number is not None:
-                groups[number, _area(unit), unit.first.cuts].append(unit)
-        sized = sorted(
-            groups.items(), key=lambda item: (-sum(unit.minutes for unit in item[1]), item[0][:2], item[0][2])
-        )
-        for (number, area, _), members in sized:
+                by_cuts[number, _area(unit), unit.first.cuts].append(unit)
+        groups = [_Group(number, area, tuple(members)) for (number, area, _), members in sorted(by_cuts.items())]
+        for number in sorted({group.pool for group in groups}):
             slots = [slot for day in self._days if (slot := self._slots.get((number, day, False))) is not None]
-            total = sum(unit.minutes for unit in members)
-            whole = next((slot for slot in slots if slot.fits(area, total) and self._clear(members, slot.day)), None)
-            if whole is not None:
-                for unit in members:
-                    self._put(unit, whole, whole.window, "with_area", "with its transformer area")
-            else:
-                self._spread(members, area, slots)
+            sized = sorted((group for group in groups if group.pool == number), key=lambda group: -group.minutes)
+            for bundle in _bundles(sized, self._terms):
+                if not self._on_one_day(bundle, slots):
+                    for group in bundle:
+                        if not self._on_one_day([group], slots):
+                            self._spread(group.units, group.area, slots)
+
+    def _on_one_day(self, groups: Sequence[_Group], slots: Sequence[_Slot]) -> bool:
+        units = [unit for group in groups for unit in group.units]
+        slot = next((slot for slot in slots if slot.has_room(groups) and self._clear(units, slot.day)), None)
+        if slot is not None:
+            for unit in units:
+                self._put(unit, slot, slot.window, "with_area", "with its transformer area")
+        return slot is not None
 
     def _clear(self, units: Sequence[_Unit], day: date) -> bool:
         return not any(self._barred(unit, day) for unit in units)
@@ -403,6 +444,32 @@ class _Board:
 def _area(unit: _Unit) -> str:
     """The name of the area; a point without one is an area of its own."""
     return unit.first.area or f"\0{unit.first.id}"
+
+
+def _with_ways(minutes: int, terms: Terms) -> int:
+    """Minutes of work in an area with the ways to it, one for each crew that it takes."""
+    at_work = max(1, terms.crew_minutes - terms.to_area)
+    return minutes + math.ceil(minutes / at_work) * terms.to_area
+
+
+def _bundles(groups: Sequence[_Group], terms: Terms) -> Iterator[list[_Group]]:
+    """Each of ``groups`` once: the first that is left with the nearest that fill up a crew's day with it."""
+    places = np.array([group.place for group in groups])
+    free = np.ones(len(groups), bool)
+    for first, group in enumerate(groups):
+        if not free[first]:
+            continue
+        free[first] = False
+        bundle, room = [group], terms.crew_minutes - _with_ways(group.minutes, terms)
+        away = np.where(free, ((places - places[first]) ** 2).sum(axis=1), np.nan)
+        nearest = np.argsort(away, kind="stable")[:_NEAREST] if room > terms.to_area else ()
+        for number in nearest:
+            asked = _with_ways(groups[number].minutes, terms)
+            if not np.isnan(away[number]) and asked <= room:
+                free[number] = False
+                bundle.append(groups[number])
+                room -= asked
+        yield bundle
 
 
 def _longest(unit: _Unit) -> timedelta:

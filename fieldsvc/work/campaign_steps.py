@@ -137,6 +137,8 @@ def _scheduled(campaign: Campaign, found: Sequence[Any], now: datetime) -> plann
             minutes,
             windows.stated_hours(kind.name, row.customer_class, row.importance, first),
             cuts.get(row.customer_id, ()),
+            row.lon,
+            row.lat,
         )
         for row in found
     ]

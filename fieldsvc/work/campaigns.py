@@ -159,8 +159,8 @@ def _inside(scope: Collection[str] | None) -> list[ColumnElement[bool]]:
 
 
 def points(asked: Mapping[str, Any], scope: Collection[str] | None) -> Any:
-    """The usage points that are asked for: ``id, number, customer_id, transformer_area, territory_id, customer_class,
-    importance``."""
+    """The usage points that are asked for: ``id, number, customer_id, transformer_area, territory_id, lon, lat,
+    customer_class, importance``."""
     named = or_(
         among(UsagePoint.transformer_area, asked["transformer_areas"]),
         among(UsagePoint.id, asked["usage_point_ids"]),
@@ -173,6 +173,8 @@ def points(asked: Mapping[str, Any], scope: Collection[str] | None) -> Any:
             UsagePoint.customer_id,
             UsagePoint.transformer_area,
             ServiceLocation.territory_id,
+            ServiceLocation.lon,
+            ServiceLocation.lat,
             Customer.customer_class,
             Customer.importance,
         )

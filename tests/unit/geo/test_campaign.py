@@ -123,6 +123,8 @@ def test_whatever_comes_the_schedule_holds_and_is_the_same_again(seed: int) -> N
             hours=chance.choice([(), (), (), NIGHT, EARLY]),
             minutes=chance.choice([30, 30, 30, 45, 90]),
             cuts=(Cut(Window(at(MONDAY, 9), at(MONDAY, 10)), "job J-1"),) if chance.random() < 0.05 else (),
+            lon=chance.choice([None, chance.uniform(111, 112)]),
+            lat=35.5,
         )
         for n in range(160)
     ]
@@ -146,6 +148,15 @@ def test_a_whole_area_is_one_day_and_the_next_area_another() -> None:
 
 def _areas(points: Sequence[Point]) -> list[tuple[str, set[str]]]:
     return [(area, {p.id for p in points if p.area == area}) for area in sorted({p.area or "" for p in points})]
+
+
+def test_neighbouring_areas_share_a_crews_day() -> None:
+    west, east = 111.0, 111.5
+    points = [house(n, f"T{n % 4}", lon=(west, east)[n % 2] + n % 4 / 100, lat=35.5) for n in range(20)]
+    made = schedule(points, [], ONE, DAYS, TERMS)  # five houses an area: two areas fill the day of a crew
+    check(made, points, [], ONE)
+    days = {area: {one.day for one in made.placed if one.point_id in members} for area, members in _areas(points)}
+    assert days == {"T0": {DAYS[0]}, "T2": {DAYS[0]}, "T1": {DAYS[1]}, "T3": {DAYS[1]}}
 
 
 @pytest.mark.parametrize(("houses", "days"), [(11, 1), (12, 2)])
