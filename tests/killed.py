@@ -1,7 +1,7 @@
 """``python -m tests.killed``: workers that are killed, by SIGKILL, at the statement they are told.
 
-For every line read (a number, a task, its arguments) one worker process is forked, does the task, and kills itself right
-before its statement of that number (COMMIT counts as one; 0: never). Prints ``killed``, ``done``, or ``failed``.
+For every line read (a number, a task, its arguments) one worker process is forked, does the task, and kills itself
+right before its statement of that number (COMMIT counts as one; 0: never). Prints ``killed``, ``done``, or ``failed``.
 """
 
 from __future__ import annotations
