@@ -90,6 +90,9 @@ def test_a_run_that_decided_is_told_and_what_changed_since(app: Flask, drain: An
     assert (told["rule"], told["words"]) == (decision["reason"], decision["detail"])
     assert told["decision"]["run_id"] == run and told["decision"]["planned_start"] == decision["planned_start"]
     assert told["changed_since"] == []
+    done(field.office.post("/v1/dispatch-runs", json={"mode": "replan", "what_if": True}), 202)
+    drain()
+    assert ask(field.office, job)["decision"]["run_id"] == run  # what nobody has accepted has decided nothing
     page = field.get(f"/v1/jobs/{job}")
     edit = field.office.patch(
         f"/v1/jobs/{job}", json={"service_minutes": 500}, headers={"If-Match": f'"{page["rev"]}"'}
@@ -166,13 +169,17 @@ def test_nothing_of_other_territories_is_told(app: Flask) -> None:
     theirs = make_crew(app, "THEIRS", [ids["B"]])
     own = make_crew(app, "OWN", [ids["A"]], lon=111.59)
     due = format_time(utc_now() + timedelta(minutes=30))
-    field.job(lon=111.65, lat=35.45, crew=both, due_at=due)
-    job = field.job(lon=111.55, lat=35.45, crew=theirs, service_minutes=300)
+    field.job("meter_change", lon=111.65, lat=35.45, crew=both, due_at=due, customers_affected=5)
+    window = {"window_start": format_time(utc_now()), "window_end": format_time(utc_now() + timedelta(minutes=20))}
+    job = field.job("meter_change", lon=111.55, lat=35.45, crew=theirs, service_minutes=300, **window)
     told = ask(mine, job)
     assert told["crew"]["code"] == "THEIRS" and told["holder"]["rule"] == "territory"
     by_code = {one["crew_code"]: one for one in told["alternatives"]}
     assert by_code.keys() == {"BOTH", "OWN"}
-    assert [late["job_number"] for late in by_code["BOTH"]["numbers"]["makes_late"]] in ([], [None])
+    assert [late["job_number"] for late in by_code["BOTH"]["numbers"]["makes_late"]] == [None]
+    assert "another job would be " in by_code["BOTH"]["words"]
+    late = ask(field.office, job)["alternatives"][1]["numbers"]["makes_late"]
+    assert len(late) == 1 and late[0]["job_number"].startswith("J-")
     assert ask(mine, job, crew=own)["asked"]["possible"]
     hidden = field.job(lon=111.65, lat=35.45)
     assert problem(mine.get(f"/v1/jobs/{hidden}/assignment")) == (404, "not-found")

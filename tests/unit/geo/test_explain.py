@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -12,6 +14,7 @@ import pytest
 
 from fieldsvc.geo.explain import COSTS, HARD_RULES, Candidate, Day, Explanation, Question, Verdict, explain, fault_of
 from fieldsvc.geo.model import Break, Goals, PlanCrew, PlanJob, TravelReport, Window
+from fieldsvc.geo.sentences import ruled_out
 from fieldsvc.geo.travel import Matrix, Place
 
 NOW = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
@@ -248,3 +251,18 @@ def test_only_so_many_crews_are_looked_at_closely_and_it_is_said() -> None:
 )
 def test_a_job_that_no_crew_at_all_can_have(wanted: PlanJob, fault: str | None) -> None:
     assert fault_of(wanted) == fault
+
+
+def test_the_page_names_every_rule() -> None:
+    page = Path(__file__).resolve().parents[3] / "docs" / "dispatch" / "why.md"
+    named = set(re.findall(r"`([a-z_]+)`", page.read_text(encoding="utf-8")))
+    assert {*HARD_RULES, *COSTS} - named == set()
+
+
+def test_those_who_cannot_are_counted_in_words() -> None:
+    lacking = {"missing": ["metering"]}
+    refusals = [("off_shift", {}), ("skill", lacking), ("skill", lacking), ("off_shift", {}), ("skill", lacking)]
+    assert ruled_out(refusals) == "3 crews lack metering, 2 are off shift"
+    assert ruled_out([("shift_end", {})]) == "1 crew has too little time left in its shift"
+    assert ruled_out([]) == ""
+    assert all(ruled_out([(rule, {})]) for rule in HARD_RULES if rule not in ("skill", "equipment"))
