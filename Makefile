@@ -72,6 +72,10 @@ bench: $(READY)
 	$(BIN)/python -m bench.pull
 	$(BIN)/python -m bench.sync
 	$(BIN)/python -m bench.territories
+	$(BIN)/python -m bench.dispatch
+	$(BIN)/python -m bench.dispatch --vrptw
+	$(BIN)/python -m bench.dispatch --large
+	$(BIN)/python -m bench.replay
 
 format: $(READY)
 	$(BIN)/ruff check --fix-only --exit-zero
