@@ -137,6 +137,9 @@ def _read(run: DispatchRun, area: DispatchArea, now: datetime, travel: TravelTim
     crews = helping(book, read_crews(asked, crew_ids), area.territory_ids, start)
     days = day_book.hold(crews, held, chosen, free - chosen)
     settled = [day_book.settle(day, start, travel, book.goals) for day in days]
+    if area.stage == "border":
+        days, settled = _with_time(days, settled, works, start)
+        works = works if days else []
     day_of = {work.job.id: day.crew.id for day in days for work in day.free}
     stay = _staying(run, works)
     return Basis(
@@ -148,6 +151,19 @@ def _read(run: DispatchRun, area: DispatchArea, now: datetime, travel: TravelTim
         ahead=[job for _, jobs in settled for job in jobs],
         goals=book.goals,
     )
+
+
+def _with_time(
+    days: Sequence[Day], settled: Sequence[tuple[PlanCrew, list[PlanJob]]], works: Sequence[Work], start: datetime
+) -> tuple[list[Day], list[tuple[PlanCrew, list[PlanJob]]]]:
+    """Those who could do the shortest of the jobs before their shift ends: most crews have a full day by now."""
+    shortest = timedelta(minutes=min((work.job.service_min for work in works), default=0))
+    pairs = [
+        (day, one)
+        for day, one in zip(days, settled, strict=True)
+        if one[1] or max(one[0].free_at or start, one[0].shift.start, start) + shortest <= one[0].shift.end
+    ]
+    return [day for day, _ in pairs], [one for _, one in pairs]
 
 
 def _held(asked: Asked, crew_ids: Collection[str], moved: Mapping[str, DispatchDecision]) -> list[Work]:
