@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,7 +16,7 @@ from fieldsvc.base.db import transaction
 from fieldsvc.config import Settings
 from fieldsvc.work import inspections
 from fieldsvc.work.inspections import after_months, latest_before
-from tests.factories import make_staff, make_territories
+from tests.factories import make_crew, make_shift, make_staff, make_territories
 from tests.field import Field, checklist_codes, done, inspected, problem
 from tests.integration.test_imports import import_customers
 
@@ -113,6 +114,24 @@ def test_the_service_makes_them_ahead_and_takes_a_cancellation_for_an_answer(app
         done(client.post(f"/v1/jobs/{job['id']}/cancel", json={"reason": "the house is empty"}))
     assert passes(timedelta(days=2)) == 0, "cancelled is not made again by itself"
     assert set(due(client, now.date() + timedelta(days=30))) == {"C5", "C6"}, "but still to be seen"
+
+
+def test_a_crew_with_time_to_spare_takes_the_inspection_that_is_near(app: Flask, drain: Callable[[], None]) -> None:
+    ids = make_territories(app)
+    rows = [f"C{n},House,residential,none,{lon},35.45,U{n},220V,,,1" for n, lon in ((1, 111.51), (2, 111.588))]
+    import_customers(app, "\n".join([HEAD + "inspection_cycle_months", *rows]) + "\n")
+    client = make_staff(app)
+    until = after_months(today(), 1).isoformat()
+    assert done(client.post("/v1/inspections/due", json={"until": until}), 201)["made"] == 2
+    crew = make_crew(app, "ONE", [ids["A"]], on_duty=False)
+    make_shift(app, crew, utc_now(), 2.5)  # time for a fault and one inspection, not for two
+    fault = done(client.post("/v1/jobs", json={"kind": "repair", "lon": 111.59, "lat": 35.45}), 201)["id"]
+    client.post("/v1/dispatch-runs", json={})
+    drain()
+    found = {job["usage_point_id"]: job for job in client.get("/v1/jobs?kind=safety_inspection").json["items"]}
+    number = {point: client.get(f"/v1/usage-points/{point}").json["number"] for point in found}
+    assert {number[point]: job["crew_id"] for point, job in found.items()} == {"U1": None, "U2": crew}
+    assert client.get(f"/v1/jobs/{fault}").json["crew_id"] == crew
 
 
 @pytest.mark.parametrize(
