@@ -35,9 +35,7 @@ from fieldsvc.work.models import Assignment, Job
 GAVE_UP = "could_not_apply"
 """The reason of an operation that failed for a fault of ours until we stopped trying."""
 
-_NOT_AN_EDIT = frozenset(
-    {"attention", "evidence", "status", "planned_start", "planned_order", "crew_id", "assignment_rev"}
-)
+_NOT_AN_EDIT = change.BY_DISPATCH | {"attention", "evidence", "status"}
 """Fields whose change by others does not make an operation's base stale: they are not what a crew edits."""
 
 

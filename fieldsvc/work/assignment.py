@@ -25,7 +25,7 @@ from fieldsvc.geo.model import TravelReport
 from fieldsvc.geo.travel import TravelTimes
 from fieldsvc.history.models import HistoryEntry
 from fieldsvc.work import change, queries, standing
-from fieldsvc.work.change import UNDER_WAY
+from fieldsvc.work.change import BY_DISPATCH, UNDER_WAY
 from fieldsvc.work.dispatch.carry_out import changes
 from fieldsvc.work.dispatch.rules import Rules
 from fieldsvc.work.models import Assignment, DispatchDecision, DispatchRun, Job
@@ -35,7 +35,7 @@ DRIFT = timedelta(minutes=5)
 """By how much a begin may move without being called a change of the plan."""
 _BOUND = ("enroute", *UNDER_WAY)
 """States in which a crew is on its way to the job or at it: nobody else can have it."""
-_BY_ASSIGNING = frozenset("status crew_id assignment_rev planned_start planned_order pinned pinned_start".split())
+_BY_ASSIGNING = BY_DISPATCH | {"status"}
 """What changes by carrying a decision out, and what is told by itself."""
 
 

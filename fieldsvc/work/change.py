@@ -25,6 +25,8 @@ WAITING = ("waiting_to_be_scheduled", "scheduled", "returned")
 ENDED = ("completed", "closed", "cancelled")
 """States in which nothing is left to do on site."""
 UNDER_WAY = ("on_site", "in_progress")
+BY_DISPATCH = frozenset("crew_id assignment_rev planned_start planned_end planned_order pinned pinned_start".split())
+"""What dispatch decides about a job: who does it, and when."""
 NOT_BEGUN = (*WAITING, "dispatched", "accepted", "not_done")
 """States in which no crew is on the way."""
 

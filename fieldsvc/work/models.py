@@ -119,10 +119,10 @@ class Job(Base):
     lists what a dispatcher has to decide: ``{"op_id", "op_kind", "reason", "crew_id", "review_id"}`` each. ``evidence``
     is what has come of the files that applied work requires; None: it requires none.
 
-    For planning: ``required_skills`` and ``required_equipment`` come on top of what the kind needs; ``load`` is how much
-    of a crew's capacity it takes. ``pinned``: no dispatch run takes it from its crew; with ``pinned_start`` nor moves it
-    in time. ``follows_job_id``: may not begin before that job is done. ``assists_job_id``: a second crew for that job,
-    there at the same time. ``customers_affected`` weighs one fault against another.
+    For planning: ``required_skills`` and ``required_equipment`` come on top of what the kind needs; ``load`` is how
+    much of a crew's capacity it takes. ``pinned``: no dispatch run takes it from its crew; with ``pinned_start`` nor
+    moves it in time. ``follows_job_id``: may not begin before that job is done. ``assists_job_id``: a second crew for
+    that job, there at the same time. ``customers_affected`` weighs one fault against another.
     """
 
     __tablename__ = "job"

@@ -344,3 +344,15 @@ def test_a_device_is_not_in_conflict_with_itself(field: Field) -> None:
     assert phone.copy["job", job]["access_note"] == "ring thrice"
     assert phone.copy["job", job]["tags"] == ["dog", "ladder"]
     assert not field.reviews()
+
+
+def test_what_dispatch_decides_meanwhile_makes_no_base_stale(field: Field) -> None:
+    phone = field.phone()
+    job = field.job("repair", phone.crew_id)
+    phone.pull()
+    base = {"base_rev": phone.rev("job", job)}
+    accept, note = phone.op("job.accept", job, **base), phone.op("note.add", job, {"text": "rang twice"}, **base)
+    pinned = {"crew_id": phone.crew_id, "planned_start": format_time(field.tick()), "pin": True}
+    done(field.office.post(f"/v1/jobs/{job}/assign", json=pinned))
+    done(field.office.post(f"/v1/jobs/{job}/unpin", json={}))
+    assert phone.send(accept, note) == ["applied", "applied"]
