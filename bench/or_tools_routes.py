@@ -75,16 +75,21 @@ def solve(problem: dict[str, Any], seconds: Any) -> tuple[list[list[int]], int |
         found = routing.SolveWithParameters(parameters)
     if not found:
         return [[] for _ in crews], None
+    return _read(manager, routing, found, len(jobs)), found.ObjectiveValue()
+
+
+def _read(manager: Any, routing: Any, found: Any, jobs: int) -> list[list[int]]:
+    """The rows of the jobs of each vehicle, in order."""
     routes = []
-    for number in range(len(crews)):
+    for number in range(routing.vehicles()):
         index, route = routing.Start(number), []
         while not routing.IsEnd(index):
             node = manager.IndexToNode(index)
-            if node < len(jobs):
+            if node < jobs:
                 route.append(node)
             index = found.Value(routing.NextVar(index))
         routes.append(route)
-    return routes, found.ObjectiveValue()
+    return routes
 
 
 if __name__ == "__main__":
