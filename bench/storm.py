@@ -13,7 +13,7 @@ import json
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -130,10 +130,10 @@ def weathered(run: Running, plan: Plan) -> dict[str, Any]:
     calls = surge.calls(areas, plan.calls, plan.seed)
     took = Took()
     with _syncing(run, senders, took):
-        _pause.wait(plan.quiet_s)
+        quiet = _busy(run, lambda: _pause.wait(plan.quiet_s))
         with _dispatching(run, office):
             took.phase = "paced"
-            _take_in(run, office, calls[: plan.paced], took, RATE)
+            paced = _busy(run, lambda: _take_in(run, office, calls[: plan.paced], took, RATE))
             took.phase = "full"
             began = time.monotonic()
             _take_in(run, office, calls[plan.paced :], took, None)
@@ -142,12 +142,21 @@ def weathered(run: Running, plan: Plan) -> dict[str, Any]:
         _dispatch_once(Client(run.service.url, office))
     return {
         "per_s": per_s,
+        "busy": {"quiet": quiet, "paced": paced},
         **{f"{phase}_{what}": took.told(phase, what) for phase in ("quiet", "paced", "full") for what in _WHAT},
         **outcome(run.dsn, calls),
     }
 
 
 _WHAT = ("push", "pull", "ticket")
+
+
+def _busy(run: Running, work: Callable[[], object]) -> float:
+    """How much of one processor the whole service took while ``work`` was done."""
+    before, began = run.cpu(), time.monotonic()
+    work()
+    after = run.cpu()
+    return sum(after[part] - before[part] for part in after) / (time.monotonic() - began)
 
 
 def _office() -> str:
@@ -302,7 +311,7 @@ def _dispatch_once(client: Client) -> None:
 _SQL_CALLS = """
 SELECT t.external_key, t.received_at, t.hazards::text <> '[]', coalesce(t.customer_id, t.caller_phone), t.incident_id,
        (SELECT min(a.assigned_at) FROM assignment a WHERE a.job_id = t.job_id)
-FROM ticket t
+FROM ticket t ORDER BY t.received_at
 """
 _SQL_SENT = """
 SELECT t.external_key FROM job j JOIN ticket t ON t.job_id = j.id WHERE j.kind = 'repair' AND j.crew_id IS NOT NULL
@@ -320,17 +329,20 @@ def outcome(dsn: str, calls: Sequence[surge.Call]) -> dict[str, Any]:
         (out,), (sent,) = connection.execute(_SQL_OUT).fetchone(), connection.execute(_SQL_SENT_JOBS).fetchone()  # type: ignore[misc]
     callers: dict[str, set[str]] = {}
     together: dict[str, set[str]] = {}
-    first_alarm: dict[str, datetime] = {}
+    first_call: dict[str, datetime] = {}
     sent_at: dict[str, datetime] = {}
+    alarms: list[float | None] = []
     for key, received_at, hazard, who, incident, assigned_at in rows:
         fault = fault_of[key]
         together.setdefault(incident, set()).add(fault)
         callers.setdefault(fault, set()).add(who)
-        if hazard:
-            first_alarm[fault] = min(received_at, first_alarm.get(fault, received_at))
+        first_call.setdefault(fault, received_at)
         if assigned_at is not None:
             sent_at[fault] = min(assigned_at, sent_at.get(fault, assigned_at))
-    waits = [max(0.0, (sent_at[one] - at).total_seconds()) for one, at in first_alarm.items() if one in sent_at]
+        if hazard:
+            alarms.append((assigned_at - received_at).total_seconds() if assigned_at else None)
+    alarm_waits = [max(0.0, wait) for wait in alarms if wait is not None]
+    waits = [(at - first_call[fault]).total_seconds() for fault, at in sent_at.items()]
     return {
         "taken": len(rows),
         "incidents": len(together),
@@ -341,9 +353,10 @@ def outcome(dsn: str, calls: Sequence[surge.Call]) -> dict[str, Any]:
         "faults_sent_to": len(sent_for),
         "customers": sum(len(who) for who in callers.values()),
         "customers_sent_to": sum(len(callers[fault]) for fault in sent_for),
-        "hazards": len(first_alarm),
-        "hazards_sent_to": len(waits),
-        "hazard_wait_s": report.median(waits) if waits else None,
+        "alarms": len(alarms),
+        "alarms_sent_for": len(alarm_waits),
+        "alarm_wait_s": report.percentile(alarm_waits or [0.0], 0.95),
+        "fault_wait_s": report.median(waits or [0.0]),
     }
 
 
@@ -367,8 +380,11 @@ def rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
         line("jobs that crews got", lambda one: f"{one['jobs_sent']:,}"),
         line("… to how many faults", lambda one: f"{one['faults_sent_to']}"),
         line("customers behind them, of all", lambda one: f"{one['customers_sent_to']:,} of {one['customers']:,}"),
-        line("faults with a hazard that have a crew", lambda one: f"{one['hazards_sent_to']} of {one['hazards']}"),
-        line("from the first alarm to a crew, median s", lambda one: f"{one['hazard_wait_s'] or 0:.0f}"),
+        line("first call about a fault to a crew, median s", lambda one: f"{one['fault_wait_s']:.0f}"),
+        line("calls with a hazard whose job has a crew", lambda one: f"{one['alarms_sent_for']} of {one['alarms']}"),
+        line("… within, 95 % of them, s", lambda one: f"{one['alarm_wait_s']:.0f}"),
+        line("processors used by the service, quiet", lambda one: f"{one['busy']['quiet']:.2f}"),
+        line("… at 500 calls a minute", lambda one: f"{one['busy']['paced']:.2f}"),
         *(
             line(f"{what}, {phase}, median / 95 %, ms", ms(key, what))
             for what in ("push", "pull")

@@ -154,10 +154,10 @@ def imported(settings: Settings, what: str, path: Path) -> str:
 
 
 def _tickets(dispatcher: Client, scenario: Scenario, story: Story) -> None:
-    """Calls come in. A fault that has its repair job already gets no second one; one call is sent twice."""
+    """Calls come in. A fault that has its repair job already gets no second one; many calls on one transformer area are
+    one fault; one call is sent twice."""
     places = {(float(job["lon"]), float(job["lat"])) for job in scenario.jobs if job["kind"] == "repair"}
     with story.step("Calls of the night", "POST /v1/tickets", len(scenario.tickets)) as step:
-        sent = 0
         for ticket in scenario.tickets:
             body = {name: ticket[name] for name in ("external_key", "reporting_kind", "trouble_code", "description")}
             body |= {name: ticket[name] for name in ("customer_number", "address") if ticket[name]}
@@ -165,13 +165,15 @@ def _tickets(dispatcher: Client, scenario: Scenario, story: Story) -> None:
             body |= {"received_at": ticket["reported_at"]}
             body["create_job"] = (ticket["lon"], ticket["lat"]) not in places
             dispatcher.post("/v1/tickets", body, Idempotency_Key=ticket["external_key"])
-            sent += body["create_job"]
             step.advance()
         again = dispatcher.post("/v1/tickets", body, Idempotency_Key=ticket["external_key"])
         taken = sum(1 for _ in dispatcher.items("/v1/tickets"))
         if taken != len(scenario.tickets) or again["external_key"] != ticket["external_key"]:
             raise SetupError(f"{len(scenario.tickets)} tickets were sent, one of them twice, and {taken} are on record")
-        step.tell(f"{taken} tickets ({sent} with a job of their own); one was sent twice and taken once")
+        faults = sum(1 for _ in dispatcher.items("/v1/incidents", state="open"))
+        merged = [one["words"] for one in dispatcher.items("/v1/incident-merges", state="merged")]
+        why = f" ({merged[0]})" if merged else ""
+        step.tell(f"{taken} tickets about {faults} faults{why}; one was sent twice and taken once")
 
 
 def _crews(admin: Client, scenario: Scenario, story: Story) -> list[Crew]:

@@ -201,7 +201,8 @@ def merge(
                 before["jobs"] += _stand_down(source, job, lead, root, reason)
     made = _write(source, root, from_ids, reason, row)
     made.before = before
-    _overtake(source, made)
+    if any(other.lead_job_id is not None for other in others):  # what has just come in was never proposed
+        _overtake(source, made)
     _tell(source, "incident.merged", made)
     db.session.flush()
     return made

@@ -82,6 +82,7 @@ def receive(source: Source, new: NewTicket, scope: Collection[str] | None = None
         lat=place.lat,
         address=place.address,
         territory_id=place.territory_id,
+        job_id=None,  # said, so that the session follows when the ticket is merged in bulk
         received_at=received_at,
         created_at=now,
     )
@@ -92,8 +93,6 @@ def receive(source: Source, new: NewTicket, scope: Collection[str] | None = None
     db.session.add(ticket)
     db.session.flush()
     joined = merging.arrived(source, incident, storm)
-    if joined:
-        db.session.refresh(ticket)
     if new.job_kind is not None and not (joined and ticket.job_id):
         ticket.job_id = jobs.store(source, replace(wanted, incident_id=ticket.incident_id), place).id
         db.session.get_one(Incident, ticket.incident_id).lead_job_id = ticket.job_id
