@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from fieldsvc.geo import sentences
 from fieldsvc.geo.crs import lonlat_fault
 from fieldsvc.geo.model import Goals, PlanCrew, PlanJob, Tier, TravelReport
-from fieldsvc.geo.routes import END, START, Fault, Walk, Ways, walk
+from fieldsvc.geo.routes import END, START, Fault, Walk, Ways, least_time, walk
 from fieldsvc.geo.travel import Place, TravelTimes, distance_m
 
 MOST_CREWS = 200
@@ -332,7 +332,10 @@ def _best(question: Question, candidate: Candidate, day: Day, ways: Ways) -> _Ju
     before = walk(day.crew, held, ways, goals, now)
     best: tuple[tuple[float, ...], Insertion] | None = None
     least: tuple[float, Fault, Insertion] | None = None
-    for place in _places(question, day, held, ways):
+    for added, place in _places(question, day, held, ways):
+        over = _over(question, day, held, before, added)
+        if over > 0.0 and (best is not None or (least is not None and over >= least[0])):
+            break  # whatever follows is over by more
         after = walk(day.crew, [*held[:place], job, *held[place:]], ways, goals, now)
         insertion = Insertion(day, place, before, after)
         fault = _new_fault(question, insertion)
@@ -352,12 +355,23 @@ def _best(question: Question, candidate: Candidate, day: Day, ways: Ways) -> _Ju
     return _Judged(candidate, rule, said, least[2] if least[1].rule != "unreachable" else None)
 
 
-def _places(question: Question, day: Day, held: Sequence[PlanJob], ways: Ways) -> list[int]:
-    """Where the job may go: where it is held, else everywhere, the least added driving first."""
+def _over(question: Question, day: Day, held: Sequence[PlanJob], before: Walk, added: float) -> float:
+    """By how many minutes the shift would at least be too short with ``added`` seconds of driving.
+
+    0: it may be long enough, or is no shorter than without the job.
+    """
+    goals, now = question.goals, question.now
+    ends = least_time(day.crew, [*held, question.job], before.seconds + added, goals, now)
+    limit = day.crew.shift.end + timedelta(minutes=goals.overtime_min)
+    return (ends - limit) / timedelta(minutes=1) if ends > max(limit, before.end_at) else 0.0
+
+
+def _places(question: Question, day: Day, held: Sequence[PlanJob], ways: Ways) -> list[tuple[float, int]]:
+    """Where the job may go, with the seconds of driving it adds there, the least first; where it is held, if it is."""
     job = question.job
     ids = [other.id for other in day.held if other.id in ways.rows]
     if job.id in ids:
-        return [ids.index(job.id)]
+        return [(0.0, ids.index(job.id))]
     stations = [START, *(other.id for other in held)]
     home = END if question.goals.return_to_base and END in ways.rows else None
 
@@ -367,7 +381,7 @@ def _places(question: Question, day: Day, held: Sequence[PlanJob], ways: Ways) -
         to_job = _seconds(ways, here, job.id)
         return to_job + (_seconds(ways, job.id, there) - _seconds(ways, here, there) if there else 0.0), place
 
-    return sorted(range(len(stations)), key=added)
+    return sorted(added(place) for place in range(len(stations)))
 
 
 def _seconds(ways: Ways, start: str, end: str) -> float:

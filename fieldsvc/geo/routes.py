@@ -126,6 +126,14 @@ def walk(crew: PlanCrew, jobs: Sequence[PlanJob], ways: Ways, goals: Goals, now:
     )
 
 
+def least_time(crew: PlanCrew, jobs: Sequence[PlanJob], seconds: float, goals: Goals, now: datetime) -> datetime:
+    """Before when no order of ``jobs`` with so much driving ends, however well the windows lie."""
+    start = sets_out(crew, now)
+    breaks = [] if "break" in goals.off else _breaks(crew, start)
+    rest = sum(job.service_min for job in jobs) + sum(pause.minutes for pause in breaks)
+    return start + timedelta(seconds=seconds, minutes=rest)
+
+
 def _breaks(crew: PlanCrew, start: datetime) -> list[Break]:
     """The breaks that a crew can still take in its shift with nothing else to do, in order."""
     found: list[Break] = []
@@ -165,7 +173,7 @@ def _step(before: _Reached, breaks: Sequence[Break], seconds: int | None, job: P
         faults += [missed] if missed else []
         late = max(0.0, (begin - job.due) / timedelta(minutes=1)) if job.due else 0.0
         visit = Visit(job, arrive, begin, begin + timedelta(minutes=job.service_min), late)
-    missed_min = before.missed_min + sum(fault.excess_min for fault in faults)
+    missed_min = before.missed_min + (sum(fault.excess_min for fault in faults) if faults else 0.0)
     return _Reached(missed_min, visit.leave_at if visit else arrive, visit, tuple(faults), before)
 
 
