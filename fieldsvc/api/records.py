@@ -163,6 +163,7 @@ class CustomerPage(CustomerRow):
     access_note = Text(1000, min=0, allow_none=True)
     notes = ma.fields.List(ma.fields.Raw(), required=True)
     inspection_cycle_months = Int(allow_none=True)
+    last_inspected_at = UtcTime(allow_none=True, metadata={"description": "The last inspection that no job tells of."})
     created_at = UtcTime(required=True)
     usage_points = _listed(UsagePointRow)
     installations = _listed(Installation)

@@ -1,4 +1,4 @@
-"""``fieldsvc import jobs|customers FILE.csv``: thousands of rows in seconds, and a report of every refused row."""
+"""``fieldsvc import jobs|customers|outages FILE.csv``: thousands of rows in seconds, a report of every refused row."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ from fieldsvc.people.models import Staff
 from fieldsvc.records import importing as customer_importing
 from fieldsvc.records.importing import CustomerImport, check_crs
 from fieldsvc.work import importing as job_importing
+from fieldsvc.work import outage_import
 from fieldsvc.work.importing import JobImport
+from fieldsvc.work.outage_import import OutageImport
 
 _SHOWN = 10
 
@@ -122,7 +124,7 @@ def run(
 
 
 def _options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options both imports share."""
+    """The options all imports share."""
     for decorate in reversed(
         [
             click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path)),
@@ -183,7 +185,7 @@ def customers(data_dir: Path | None, **options: object) -> None:
     Columns: number name name_local customer_class importance phone address lon lat site_class usage_point_number
     transformer_area feeder voltage_level meter_asset_no meter_digits ct_ratio pt_ratio installed_at
     last_reading_total last_reading_sharp last_reading_peak last_reading_flat last_reading_valley last_reading_at
-    inspection_cycle_months
+    inspection_cycle_months last_inspected_at
     \b
     fieldsvc import customers customers.csv --encoding gb18030 --crs GCJ-02 --timezone Asia/Shanghai
     """
@@ -195,6 +197,20 @@ def customers(data_dir: Path | None, **options: object) -> None:
         lambda layout: CustomerImport(layout, crs=request.crs),
         customer_importing.BATCH,
     )
+
+
+@click.command("outages")
+@_options
+def outages(data_dir: Path | None, **options: object) -> None:
+    """Import planned outages of transformer areas from FILE.csv. One that is there already is left as it is.
+
+    \b
+    Columns: transformer_area starts_at ends_at reason
+    \b
+    fieldsvc import outages march.csv --timezone Asia/Shanghai --report refused.csv
+    """
+    request = Request(**options)  # type: ignore[arg-type]
+    _import(request, data_dir, outage_import.COLUMNS, OutageImport, outage_import.BATCH)
 
 
 def _import(
@@ -286,10 +302,11 @@ def _kind_of(reason: str) -> str:
 
 
 def register(main: click.Group) -> None:
-    """Attach ``import jobs`` and ``import customers`` to the command line."""
+    """Attach ``import jobs``, ``import customers`` and ``import outages`` to the command line."""
     group = main.commands.get("import")
     if not isinstance(group, click.Group):
-        group = click.Group("import", help="Import territories, customers and jobs from files.")
+        group = click.Group("import", help="Import territories, customers, jobs and planned outages from files.")
         main.add_command(group)
     group.add_command(jobs)
     group.add_command(customers)
+    group.add_command(outages)

@@ -381,6 +381,6 @@ def register(main: click.Group) -> None:
         main.add_command(group)
     importing = main.commands.get("import")
     if not isinstance(importing, click.Group):
-        importing = click.Group("import", help="Import territories, customers and jobs from files.")
+        importing = click.Group("import", help="Import territories, customers, jobs and planned outages from files.")
         main.add_command(importing)
     importing.add_command(import_territories)

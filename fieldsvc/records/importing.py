@@ -40,7 +40,7 @@ COLUMNS = (
     "number name name_local customer_class importance phone address lon lat site_class usage_point_number "
     "transformer_area feeder voltage_level meter_asset_no meter_digits ct_ratio pt_ratio installed_at "
     "last_reading_total last_reading_sharp last_reading_peak last_reading_flat last_reading_valley last_reading_at "
-    "inspection_cycle_months"
+    "inspection_cycle_months last_inspected_at"
 ).split()
 
 
@@ -188,6 +188,7 @@ def _asked(row: Row, crs: str, layout: Layout, now: datetime) -> _Asked:
             "importance": importance,
             "phone": sheet.text(row, "phone", 40),
             "inspection_cycle_months": sheet.integer(row, "inspection_cycle_months", 1, 240),
+            "last_inspected_at": _past(row, "last_inspected_at", layout, now),
         },
         place={
             "address": sheet.text(row, "address", 300),
@@ -205,6 +206,14 @@ def _asked(row: Row, crs: str, layout: Layout, now: datetime) -> _Asked:
     )
 
 
+def _past(row: Row, column: str, layout: Layout, now: datetime) -> datetime | None:
+    """A time that has been."""
+    moment = sheet.moment(row, column, layout.timezone)
+    if moment is not None and moment > now:
+        raise Refused(column, row[column], "lies in the future")
+    return moment
+
+
 def _meter(row: Row, layout: Layout, now: datetime) -> _MeterAsked | None:
     asset_no = sheet.text(row, "meter_asset_no", 60)
     readings = {register: sheet.decimal(row, f"last_reading_{register}") for register in REGISTERS}
@@ -214,11 +223,8 @@ def _meter(row: Row, layout: Layout, now: datetime) -> _MeterAsked | None:
             raise Refused("meter_asset_no", "", "a reading needs the meter it is of")
         return None
     digits = sheet.integer(row, "meter_digits", 1, 12) or 6
-    read_at = sheet.moment(row, "last_reading_at", layout.timezone)
-    installed_at = sheet.moment(row, "installed_at", layout.timezone)
-    for column, at in (("last_reading_at", read_at), ("installed_at", installed_at)):
-        if at is not None and at > now:
-            raise Refused(column, row[column], "lies in the future")
+    read_at = _past(row, "last_reading_at", layout, now)
+    installed_at = _past(row, "installed_at", layout, now)
     if said and read_at is None:
         raise Refused("last_reading_at", "", "a reading needs its time")
     if read_at is not None and installed_at is not None and read_at < installed_at:
@@ -308,7 +314,7 @@ def _create(source: Source, new: Sequence[_Asked], there: _OnRecord, crs: str) -
         said = {name: value for name, value in one.customer.items() if value is not None}
         rows.append(
             {"name_local": None, "customer_class": "residential", "importance": "none", "phone": None}
-            | {"inspection_cycle_months": None, "notes": [], "rev": 1, "field_revs": {}}
+            | {"inspection_cycle_months": None, "last_inspected_at": None, "notes": [], "rev": 1, "field_revs": {}}
             | {"id": customer_id, "number": one.number, "location_id": location_id, "created_at": source.recorded_at}
             | said
         )
@@ -318,7 +324,7 @@ def _create(source: Source, new: Sequence[_Asked], there: _OnRecord, crs: str) -
             "customer.imported",
             "customer",
             customer_id,
-            after={"number": one.number, **said, **_told(one), "territory_id": territory_id},
+            after={"number": one.number, **plain(said), **_told(one), "territory_id": territory_id},
             customer_id=customer_id,
             territory_id=territory_id,
         )

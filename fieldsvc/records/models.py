@@ -30,7 +30,10 @@ class ServiceLocation(Base):
 
 
 class Customer(Base):
-    """One customer. ``field_revs`` says per field at which revision and by whom it was last changed."""
+    """One customer. ``field_revs`` says per field at which revision and by whom it was last changed.
+
+    ``last_inspected_at`` is the last inspection before the service knew of any; what crews do here stands in the jobs.
+    """
 
     __tablename__ = "customer"
 
@@ -44,6 +47,7 @@ class Customer(Base):
     access_note: Mapped[str | None] = mapped_column(String(1000))
     notes: Mapped[list[Any]] = mapped_column(default=list)
     inspection_cycle_months: Mapped[int | None]
+    last_inspected_at: Mapped[datetime | None]
     location_id: Mapped[str] = mapped_column(ForeignKey("service_location.id"))
     rev: Mapped[int] = mapped_column(default=1)
     field_revs: Mapped[dict[str, Any]] = mapped_column(default=dict)

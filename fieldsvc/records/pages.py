@@ -65,7 +65,9 @@ def customer(customer_id: str, scope: Collection[str] | None) -> dict[str, Any]:
         )
     )
     ids = [point.id for point in points[:MOST]]
-    page = customer_row(found) | _plain(found, "access_note notes inspection_cycle_months created_at".split())
+    page = customer_row(found) | _plain(
+        found, "access_note notes inspection_cycle_months last_inspected_at created_at".split()
+    )
     return page | {
         "usage_points": _listed([_usage_point(point) for point in points]),
         "installations": _installations(MeterInstallation.usage_point_id.in_(ids)),

@@ -79,11 +79,14 @@ def due_by(
     """
     points, first, done = _points(today), _first_supply(), _last_done()
     months = func.coalesce(Customer.inspection_cycle_months, points.c.months)
-    since = func.coalesce(done.c.at, Customer.created_at)
+    inspected = case(
+        (done.c.at > Customer.last_inspected_at, done.c.at), else_=func.coalesce(Customer.last_inspected_at, done.c.at)
+    )
+    since = func.coalesce(inspected, Customer.created_at)
     promised, counts = _new_supply(today)
     new = and_(
         first.c.at >= _midnight(today - timedelta(days=counts), zone),
-        or_(done.c.at.is_(None), done.c.at < first.c.at),
+        or_(inspected.is_(None), inspected < first.c.at),
     )
     visit = and_(new, first.c.at < _midnight(until - timedelta(days=promised) + timedelta(days=1), zone))
     turns = [

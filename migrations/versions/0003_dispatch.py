@@ -236,6 +236,9 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("capacity", sa.Integer(), nullable=True))
         batch_op.add_column(sa.Column("help_out_m", sa.Integer(), nullable=True))
 
+    with op.batch_alter_table("customer", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("last_inspected_at", sa.DateTime(timezone=True), nullable=True))
+
     with op.batch_alter_table("dispatch_decision", schema=None) as batch_op:
         batch_op.add_column(sa.Column("area", sa.Integer(), nullable=True))
         batch_op.add_column(
@@ -362,8 +365,8 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("customers_affected", sa.Integer(), nullable=True))
         batch_op.create_index(batch_op.f("ix_job_assists_job_id"), ["assists_job_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_job_follows_job_id"), ["follows_job_id"], unique=False)
-        batch_op.create_foreign_key(batch_op.f("fk_job_assists_job_id_job"), "job", ["assists_job_id"], ["id"])
         batch_op.create_foreign_key(batch_op.f("fk_job_follows_job_id_job"), "job", ["follows_job_id"], ["id"])
+        batch_op.create_foreign_key(batch_op.f("fk_job_assists_job_id_job"), "job", ["assists_job_id"], ["id"])
 
     with op.batch_alter_table("shift", schema=None) as batch_op:
         batch_op.add_column(
@@ -384,8 +387,8 @@ def downgrade() -> None:
         batch_op.drop_column("breaks")
 
     with op.batch_alter_table("job", schema=None) as batch_op:
-        batch_op.drop_constraint(batch_op.f("fk_job_follows_job_id_job"), type_="foreignkey")
         batch_op.drop_constraint(batch_op.f("fk_job_assists_job_id_job"), type_="foreignkey")
+        batch_op.drop_constraint(batch_op.f("fk_job_follows_job_id_job"), type_="foreignkey")
         batch_op.drop_index(batch_op.f("ix_job_follows_job_id"))
         batch_op.drop_index(batch_op.f("ix_job_assists_job_id"))
         batch_op.drop_column("customers_affected")
@@ -443,6 +446,9 @@ def downgrade() -> None:
         batch_op.drop_column("planned_end")
         batch_op.drop_column("why")
         batch_op.drop_column("area")
+
+    with op.batch_alter_table("customer", schema=None) as batch_op:
+        batch_op.drop_column("last_inspected_at")
 
     with op.batch_alter_table("crew", schema=None) as batch_op:
         batch_op.drop_column("help_out_m")

@@ -14,8 +14,12 @@ from flask import Flask
 from fieldsvc import kinds
 from fieldsvc.base.clock import format_time, parse_time, utc_now
 from fieldsvc.base.db import reading
+from fieldsvc.base.sheet import Layout, Sheet
+from fieldsvc.commands.imports import run
 from fieldsvc.config import Settings
-from fieldsvc.work import campaign_steps, campaigns
+from fieldsvc.people.actors import SYSTEM
+from fieldsvc.work import campaign_steps, campaigns, outage_import
+from fieldsvc.work.outage_import import OutageImport
 from tests.factories import make_staff, make_territories
 from tests.field import Field, done, problem
 from tests.integration.test_imports import import_customers
@@ -310,3 +314,35 @@ def test_planned_outages(app: Flask) -> None:
     assert done(client.post(f"{path}/cancel", json={"reason": "put off"}))["state"] == "cancelled"
     assert problem(client.post(f"{path}/cancel", json={"reason": "put off"})) == (409, "state-not-allowed")
     assert outage(client, "T1", day)["near"] == [week["id"]], "a cancelled one is in nobody's way"
+
+
+def test_planned_outages_from_a_file(app: Flask) -> None:
+    make_territories(app)
+    settle(app)
+    day = monday().isoformat()
+    rows = [
+        f"T1,{day}T08:00,{day}T12:00,new switchgear",
+        f"T2,{day}T08:00,{day}T12:00,",
+        f"T1,{day}T11:00,{day}T13:00,",
+        f"T77,{day}T08:00,{day}T12:00,",
+        f"T1,{day}T14:00,{day}T13:00,",
+        f"T1,{day}T14:00,,",
+        ",,,",
+    ]
+    text = "transformer_area,starts_at,ends_at,reason\n" + "\n".join(rows) + "\n"
+
+    def load() -> tuple[int, int, list[tuple[int, str]]]:
+        layout = Layout(timezone=SHANGHAI)
+        with app.app_context():
+            sheet = Sheet(text.encode(), layout, outage_import.COLUMNS)
+            found = run(sheet, OutageImport(layout), SYSTEM.source(utc_now()), batch=outage_import.BATCH)
+        return found.created, found.unchanged, [(refusal.line, refusal.column) for refusal in found.refused]
+
+    faults = [(4, "transformer_area"), (5, "transformer_area"), (6, "ends_at"), (7, "ends_at"), (8, "starts_at")]
+    assert load() == (2, 0, faults)
+    assert load() == (0, 2, faults), "again: nothing changes"
+    listed = make_staff(app).get("/v1/planned-outages").json["items"]
+    assert [(row["transformer_area"], row["starts_at"]) for row in listed] == [
+        ("T1", at(monday(), 8)),
+        ("T2", at(monday(), 8)),
+    ]

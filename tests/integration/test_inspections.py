@@ -36,14 +36,15 @@ def today() -> date:
 
 def settle(app: Flask) -> None:
     rows = [
-        f"C1,Hospital,hospital,special,111.55,35.45,U1,10kV,M1,{LONG_AGO},",
-        f"C2,Mill,industrial,second,111.55,35.45,U2,380V,M2,{LONG_AGO},",
-        f"C3,Mill at 35 kV,industrial,none,111.55,35.45,U3,35kV,M3,{LONG_AGO},",
-        f"C4,House,residential,none,111.65,35.45,U4,220V,M4,{LONG_AGO},",
-        f"C5,House by choice,residential,none,111.55,35.45,U5,220V,M5,{LONG_AGO},2",
-        f"C6,New house,residential,none,111.55,35.45,U6,220V,M6,{format_time(utc_now() - timedelta(days=10))},",
+        f"C1,Hospital,hospital,special,111.55,35.45,U1,10kV,M1,{LONG_AGO},,",
+        f"C2,Mill,industrial,second,111.55,35.45,U2,380V,M2,{LONG_AGO},,",
+        f"C3,Mill at 35 kV,industrial,none,111.55,35.45,U3,35kV,M3,{LONG_AGO},,",
+        f"C4,House,residential,none,111.65,35.45,U4,220V,M4,{LONG_AGO},,",
+        f"C5,House by choice,residential,none,111.55,35.45,U5,220V,M5,{LONG_AGO},2,",
+        f"C7,Shop,commercial,none,111.55,35.45,U7,220V,M7,{LONG_AGO},,{format_time(utc_now() - timedelta(days=300))}",
+        f"C6,New house,residential,none,111.55,35.45,U6,220V,M6,{format_time(utc_now() - timedelta(days=10))},,",
     ]
-    outcome = import_customers(app, "\n".join([HEAD + "inspection_cycle_months", *rows]) + "\n")
+    outcome = import_customers(app, "\n".join([HEAD + "inspection_cycle_months,last_inspected_at", *rows]) + "\n")
     assert not outcome.refused, outcome.refused
 
 
@@ -59,8 +60,9 @@ def test_who_is_due_by_when_and_by_which_rule(app: Flask) -> None:
     now = today()
     every = due(client, after_months(now, 40))
     assert {number: row["cycle_months"] for number, row in every.items()} == {
-        "C1": 3, "C2": 12, "C3": 6, "C4": 36, "C5": 2, "C6": None,
+        "C1": 3, "C2": 12, "C3": 6, "C4": 36, "C5": 2, "C6": None, "C7": 24,
     }  # fmt: skip
+    assert every["C7"]["since"] == (utc_now() - timedelta(days=300)).astimezone(SHANGHAI).date().isoformat()
     assert every["C3"]["due_on"] == after_months(now, 6).isoformat() and every["C3"]["since"] == now.isoformat()
     assert (every["C6"]["reason"], every["C6"]["due_on"]) == ("new_supply", (now + timedelta(days=20)).isoformat())
     for number, row in every.items():
