@@ -137,7 +137,7 @@ def _names(crews: Sequence[PlanCrew]) -> str:
 
 
 def _time(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%d %H:%M")
+    return moment.strftime("%Y-%m-%d %H:%M UTC")
 
 
 def chain_depths(jobs: Mapping[str, PlanJob]) -> dict[str, int | None]:

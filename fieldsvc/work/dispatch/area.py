@@ -324,7 +324,7 @@ def explained(stop: Stop, code: str) -> str:
     of = f"; of {stop.why['considered']} considered" if "considered" in stop.why else ""
     late = f", {stop.late_min:.0f} min after it was promised" if stop.late_min else ""
     rule = str(stop.why.get("rule", "planned")).replace("_", " ")
-    way = f"{stop.distance_m / 1000:.1f} km from the stop before, {stop.travel_min:g} min of driving"
+    way = f"{stop.distance_m / 1000:.1f} km from the stop before, {stop.travel_min:.1f} min of driving"
     return f"{code}: {rule}, {way}{late}{of}"
 
 
