@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, tzinfo
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, exists, func, null, or_, select
+from sqlalchemy import ColumnElement, Integer, and_, case, cast, exists, func, null, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from fieldsvc import kinds, rules
@@ -141,7 +141,7 @@ def _points(today: date) -> Any:
         whens.append(
             (and_(Customer.importance == importance, Customer.customer_class == customer_class, same), int(months))
         )
-    months = func.min(case(*whens, else_=null())) if whens else null()
+    months = func.min(case(*whens, else_=null())) if whens else cast(null(), Integer)
     return (
         select(Customer.id.label("customer_id"), func.min(UsagePoint.id).label("point_id"), months.label("months"))
         .outerjoin(UsagePoint, UsagePoint.customer_id == Customer.id)
