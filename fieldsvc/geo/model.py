@@ -100,11 +100,13 @@ class PlanCrew:
 @dataclass(frozen=True)
 class Tier:
     """How a rank of jobs is treated: ``weight`` 1 to 100 decides who is left out when not all fit; ``soonest``: it gets
-    the crew that can be there first, and its begin is not put off for anything below."""
+    the crew that can be there first, and its begin is not put off for anything below. ``in_time``: promises count more;
+    where soonest one by one breaks some of them, as many as possible are kept instead."""
 
     rank: int
     weight: int
     soonest: bool = False
+    in_time: bool = False
 
 
 HARD_RULES = ("skill", "equipment", "territory", "capacity", "window", "break")
@@ -114,7 +116,7 @@ HARD_RULES = ("skill", "equipment", "territory", "capacity", "window", "break")
 DEFAULT_TIERS: Mapping[str, Tier] = MappingProxyType(
     {
         "hazard": Tier(1, 100, soonest=True),
-        "emergency": Tier(2, 40, soonest=True),
+        "emergency": Tier(2, 40, soonest=True, in_time=True),
         "important": Tier(3, 16),
         "at_risk": Tier(4, 8),
         "planned": Tier(5, 2),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,13 +13,13 @@ from fieldsvc.geo.screening import Refusal
 from fieldsvc.geo.timing import Draft, Task, Team
 
 
-def routes(basis: Basis, settled: Collection[int], grouped: Collection[str]) -> tuple[Route, ...]:
+def routes(basis: Basis, settled: Mapping[int, str], grouped: Collection[str]) -> tuple[Route, ...]:
     """The routes of all teams with something to do, by crew id."""
     draft = basis.draft
     return tuple(_route(basis, team, settled, grouped) for team in draft.teams if draft.planned_by(team.number))
 
 
-def _route(basis: Basis, team: Team, settled: Collection[int], grouped: Collection[str]) -> Route:
+def _route(basis: Basis, team: Team, settled: Mapping[int, str], grouped: Collection[str]) -> Route:
     draft, steps = basis.draft, basis.draft.steps[team.number]
     moments = draft.moments(team.number, steps)
     assert moments is not None
@@ -72,7 +72,7 @@ def _route(basis: Basis, team: Team, settled: Collection[int], grouped: Collecti
     )
 
 
-def _rule(task: Task, team: Team, draft: Draft, settled: Collection[int], grouped: Collection[str]) -> str:
+def _rule(task: Task, team: Team, draft: Draft, settled: Mapping[int, str], grouped: Collection[str]) -> str:
     """What decided, the strongest first."""
     job = task.job
     if job.pinned and job.crew_id == team.crew.id:
@@ -80,7 +80,7 @@ def _rule(task: Task, team: Team, draft: Draft, settled: Collection[int], groupe
     if job.id in grouped:
         return "assists" if job.assists else "two_crews"
     if task.number in settled and task.tier.soonest:
-        return "soonest_arrival"
+        return settled[task.number]
     if len(draft.considered[task.number]) == 1:
         return "only_crew"
     if job.territory_id not in team.crew.home:
@@ -124,6 +124,8 @@ def _alone_too_long(basis: Basis, task: Task, able: list[int]) -> Refusal:
     if free and task.windows:
         opens, closes = task.windows[0][0], task.windows[-1][1]
         detail = f"{_crews(len(able))} could come, but not inside {_span(basis, opens, closes)}"
+        if soonest <= closes:
+            return Refusal("window_missed", f"{detail}: {task.service / 60:g} min on site would outlast the shift")
         return Refusal("window_missed", f"{detail}; the first would be there {_time(basis.epoch, soonest)}")
     longest = max(team.last - team.start for team in teams)
     detail = f"{task.service / 60:g} min on site and the way do not fit; the longest shift has {longest / 60:g} left"
@@ -135,7 +137,7 @@ def _span(basis: Basis, opens: int, closes: int) -> str:
 
 
 def _time(epoch: datetime, second: int) -> str:
-    return (epoch + timedelta(seconds=second)).strftime("%Y-%m-%d %H:%M")
+    return (epoch + timedelta(seconds=second)).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _crews(number: int) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from fieldsvc.geo import outcome, placing
+from fieldsvc.geo import outcome, settling
 from fieldsvc.geo.choosing import within_hours
 from fieldsvc.geo.drafting import Basis, Candidate, drafted
 from fieldsvc.geo.filling import fill
@@ -51,7 +51,7 @@ def plan(
     refused.update(basis.refused)
     _drag_along(by_id, refused)
     tasks = [task for task in basis.draft.tasks if task.job.id not in refused]
-    settled = _settle(basis.draft, tasks, goals)
+    settled = settling.settle(basis.draft, tasks, goals)
     _in_stages(basis.draft, tasks, settled, goals)
     return _told(basis, by_id, refused, settled, notes, goals)
 
@@ -126,72 +126,13 @@ def _crew_notes(crews: Iterable[PlanCrew]) -> tuple[str, ...]:
     )
 
 
-def _settle(draft: Draft, tasks: Sequence[Task], goals: Goals) -> set[int]:
-    """Place what does not wait for the solver, in order of rank; for it, overtime is allowed.
-
-    First the soonest tiers, then what begins at a fixed time, then other work for several crews.
-    """
-    groups = _groups(tasks)
-    draft.ends = [team.last for team in draft.teams]
-    settled: set[int] = set()
-    preceding = {task.job.follows for task in tasks}
-    for task in sorted(tasks, key=lambda task: (not task.tier.soonest, not _fixed(task), placing.rank(task))):
-        group = groups.get(task.job.id)
-        if group is not None:
-            if task.job.id == group[0].job.id and all(_after(draft, one, tasks) for one in group):
-                settled |= {one.number for one in group} if placing.together(draft, group) else set()
-        elif (task.tier.soonest or _fixed(task)) and _after(draft, task, tasks):
-            slack = 0 if task.job.id in preceding or _fixed(task) else goals.soonest_slack_min * 60
-            if placing.soonest(draft, task, slack):
-                settled.add(task.number)
-    draft.ends = [
-        max(team.end, draft.finish(team.number, draft.steps[team.number]) if draft.planned_by(team.number) else 0)
-        for team in draft.teams
-    ]
-    return settled
-
-
-def _fixed(task: Task) -> bool:
-    return len(task.windows) == 1 and task.windows[0][0] == task.windows[0][1]
-
-
-def _groups(tasks: Sequence[Task]) -> dict[str, list[Task]]:
-    """Job id → all that begin together with it and itself, for every task that assists or is assisted."""
-    by_id = {task.job.id: task for task in tasks}
-    groups: dict[str, list[Task]] = {}
-    for task in tasks:
-        lead = by_id.get(task.job.assists or "")
-        if lead is not None and lead is not task:
-            one, other = groups.get(lead.job.id, [lead]), groups.get(task.job.id, [task])
-            both = one if one is other else one + other
-            groups |= {member.job.id: both for member in both}
-    return groups
-
-
-def _after(draft: Draft, task: Task, tasks: Sequence[Task]) -> bool:
-    """Let the task begin when what it follows is done; False: that is not planned yet."""
-    before = next((one for one in tasks if one.job.id == task.job.follows), None)
-    if before is None:
-        return True
-    team = draft.planned().get(before.number)
-    if team is None:
-        return False
-    steps = draft.steps[team]
-    moments = draft.moments(team, steps)
-    assert moments is not None
-    moment = moments[steps.index(before.number)]
-    placing.settle(draft, before, team, moment.begin)
-    draft.earliest[task.number] = max(draft.earliest[task.number], moment.leave)
-    return True
-
-
-def _in_stages(draft: Draft, tasks: Sequence[Task], settled: set[int], goals: Goals) -> None:
+def _in_stages(draft: Draft, tasks: Sequence[Task], settled: Mapping[int, str], goals: Goals) -> None:
     """Fill the routes: first with what waits for nothing, then with what follows that, and so on."""
-    grouped = {task.number for group in _groups(tasks).values() for task in group}
+    placed = settled.keys() | {task.number for group in settling.groups_of(tasks).values() for task in group}
     active, kept = set(settled), set(settled)
     for depth in range(max((task.depth for task in tasks), default=0) + 1):
         for task in tasks:
-            if task.depth == depth and task.number not in settled | grouped and _after(draft, task, tasks):
+            if task.depth == depth and task.number not in placed and settling.after(draft, task, tasks):
                 active.add(task.number)
                 kept |= {one.number for one in tasks if one.job.id == task.job.follows}
         fill(draft, active, kept, goals)
@@ -201,13 +142,13 @@ def _told(
     basis: Basis,
     jobs: Mapping[str, PlanJob],
     refused: dict[str, Refusal],
-    settled: set[int],
+    settled: Mapping[int, str],
     notes: tuple[str, ...],
     goals: Goals,
 ) -> Plan:
     """The plan with its reasons."""
     draft = basis.draft
-    groups = _groups(draft.tasks)
+    groups = settling.groups_of(draft.tasks)
     routes = outcome.routes(basis, settled, groups.keys())
     planned = draft.planned()
     for task in draft.tasks:

@@ -220,6 +220,22 @@ class Draft:
             self.moments(number, [*rests[:at], step, *rests[at:]]) is not None for at in range(len(rests), -1, -1)
         )
 
+    def begins(self, number: int) -> dict[int, int]:
+        """When each task in the route of a team begins."""
+        steps = self.steps[number]
+        moments = self.moments(number, steps)
+        assert moments is not None
+        return {step: moment.begin for step, moment in zip(steps, moments, strict=True) if step >= 0}
+
+    def state(self) -> tuple[list[list[int]], list[frozenset[int]], list[int], list[int], list[int]]:
+        """All that changes while a plan is made, to come back to."""
+        steps = [list(route) for route in self.steps]
+        return steps, list(self.allowed), list(self.earliest), list(self.latest), list(self.ends)
+
+    def restore(self, state: tuple[list[list[int]], list[frozenset[int]], list[int], list[int], list[int]]) -> None:
+        """Come back to a state, which is used up by that."""
+        self.steps, self.allowed, self.earliest, self.latest, self.ends = state
+
     def planned_by(self, number: int) -> list[int]:
         """The tasks in the route of a team."""
         return [step for step in self.steps[number] if step >= 0]

@@ -20,7 +20,7 @@ _MOST: Mapping[str, int] = {
 GOALS = frozenset({*_MOST, "lateness_steps_min"})
 """What is weighed, by name."""
 
-_TIER = {"rank", "weight", "soonest"}
+_TIER = {"rank", "weight", "soonest", "in_time"}
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class DispatchRules:
     """The rules of dispatch on one date.
 
     :param hard: rule → whether it holds, for every one of :data:`HARD`.
-    :param tiers: rank of jobs → ``{"rank": 1, "weight": 100, "soonest": True}``.
+    :param tiers: rank of jobs → ``{"rank": 1, "weight": 100, "soonest": True, "in_time": False}``.
     :param goals: value by name, for every one of :data:`GOALS`.
     :param sources: source and edition by ``of.name``, such as ``goal.help_cost_min``.
     """
@@ -53,9 +53,9 @@ def _hard(name: str, value: Any) -> str | None:
 
 def _tier(_name: str, value: Any) -> str | None:
     if not isinstance(value, dict) or set(value) != _TIER:
-        return "value must be {rank, weight, soonest}"
-    if not isinstance(value["soonest"], bool):
-        return "soonest must be true or false"
+        return "value must be {rank, weight, soonest, in_time}"
+    if not isinstance(value["soonest"], bool) or not isinstance(value["in_time"], bool):
+        return "soonest and in_time must be true or false"
     if not _whole(value["rank"], 1, 100) or not _whole(value["weight"], 1, 100):
         return "rank and weight must be whole numbers from 1 to 100"
     return None

@@ -290,6 +290,18 @@ def test_a_hazard_gets_the_crew_that_is_there_first_and_nothing_delays_it() -> N
     assert not result.unassigned
 
 
+def test_emergencies_keep_the_most_promises_where_soonest_one_by_one_breaks_some() -> None:
+    facts = {"tier": "emergency", "service_min": 10.0}
+    jobs = [job("near", 1, due=at(80), priority=1, **facts), job("far", -30, due=at(31), **facts)]
+    begun = stops(made([*jobs, job("other", 30)], [crew("a")]))
+    assert [begun[ident].late_min for ident in ("near", "far")] == [0.0, 0.0]
+    assert begun["far"].why["rule"] == "most_promises"
+    dark = stops(made([replace(jobs[0], customers=2), jobs[1]], [crew("a")]))
+    assert dark["near"].begin_at < dark["far"].begin_at
+    hazards = stops(made([replace(one, tier="hazard") for one in jobs], [crew("a")]))
+    assert hazards["near"].begin_at < hazards["far"].begin_at
+
+
 def test_hazards_go_by_customers_then_priority_then_promise() -> None:
     one = {"tier": "hazard", "service_min": 60.0}
     jobs = [

@@ -31,7 +31,9 @@ def test_every_rule_of_dispatch_has_a_source():
 
 
 def test_a_new_edition_changes_a_plan_from_its_date_on(tmp_path: Path):
-    changed = entry("hard", "equipment", "false") + entry("tier", "vip", "{ rank = 3, weight = 20, soonest = true }")
+    changed = entry("hard", "equipment", "false") + entry(
+        "tier", "vip", "{ rank = 3, weight = 20, soonest = true, in_time = true }"
+    )
     book = rules.load_folder(PACKS, written(tmp_path, changed, entry("goal", "overtime_min", "30")))
     before, after = (goals_of(book.dispatch(day)) for day in (TODAY - timedelta(days=1), TODAY))
     assert (before.off, before.overtime_min, "vip" in before.tiers) == (frozenset(), 0, False)
@@ -46,8 +48,8 @@ def test_what_nobody_has_said_is_not_guessed(tmp_path: Path):
 @pytest.mark.parametrize(
     ("of", "name", "value"),
     [
-        ("tier", "hazard", "{ rank = 1, weight = 1, soonest = true }"),
-        ("tier", "hazard", "{ rank = 100, weight = 100, soonest = false }"),
+        ("tier", "hazard", "{ rank = 1, weight = 1, soonest = true, in_time = true }"),
+        ("tier", "hazard", "{ rank = 100, weight = 100, soonest = false, in_time = true }"),
         ("goal", "lateness_steps_min", "[0]"),
         ("goal", "lateness_steps_min", "[0, 1, 2, 3, 4, 5, 6, 7, 8, 1440]"),
         ("goal", "overtime_min", "720"),
@@ -64,10 +66,10 @@ def test_what_a_rule_may_be(tmp_path: Path, of: str, name: str, value: str):
         ("soft", "skill", "true", "of must be hard, tier or goal"),
         ("hard", "luck", "true", "name must be one of break, capacity"),
         ("hard", "skill", "1", "true or false"),
-        ("tier", "hazard", "1", "{rank, weight, soonest}"),
-        ("tier", "hazard", "{ rank = 1, weight = 1, soonest = 1 }", "soonest must be"),
-        ("tier", "hazard", "{ rank = 0, weight = 1, soonest = true }", "from 1 to 100"),
-        ("tier", "hazard", "{ rank = 1, weight = 101, soonest = true }", "from 1 to 100"),
+        ("tier", "hazard", "1", "{rank, weight, soonest, in_time}"),
+        ("tier", "hazard", "{ rank = 1, weight = 1, soonest = 1, in_time = true }", "soonest and in_time must be"),
+        ("tier", "hazard", "{ rank = 0, weight = 1, soonest = true, in_time = true }", "from 1 to 100"),
+        ("tier", "hazard", "{ rank = 1, weight = 101, soonest = true, in_time = true }", "from 1 to 100"),
         ("goal", "speed", "1", "name must be one of"),
         ("goal", "lateness_steps_min", "[]", "1 to 10"),
         ("goal", "lateness_steps_min", "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]", "1 to 10"),
