@@ -422,7 +422,7 @@ def _befalls(fault: Fault) -> tuple[str, str]:
 
 
 def _cost(question: Question, insertion: Insertion) -> tuple[float, ...]:
-    """What crews are compared by: for tiers that are served the soonest the begin, else promises, then driving."""
+    """What crews are compared by: promises, then driving; in a soonest tier the begin, after promises if they count."""
     visit = insertion.after.visit(question.job.id)
     goals = question.goals
     late = max([visit.late_min, *(more.late_min for more in later(question.job.id, insertion))])
@@ -430,7 +430,9 @@ def _cost(question: Question, insertion: Insertion) -> tuple[float, ...]:
     kept = float(steps[0]) if steps else late
     minutes = cost_min(question.job, goals, insertion)
     begin = (visit.begin_at - question.now) / timedelta(minutes=1)
-    return (begin, minutes) if question.tier.soonest else (kept, minutes, begin)
+    if question.tier.soonest:
+        return kept if question.tier.in_time else 0.0, begin, minutes
+    return kept, minutes, begin
 
 
 def cost_min(job: PlanJob, goals: Goals, insertion: Insertion) -> float:
@@ -490,11 +492,11 @@ def _compared(question: Question, judged: _Judged, holder: _Judged | None) -> st
         return "could"
     if judged.cost < holder.cost:
         return "better_now"
-    if question.tier.soonest:
-        return "later_begin" if judged.cost[0] > holder.cost[0] else _dearer(question.job, judged, holder)
     if judged.cost[0] > holder.cost[0]:
         return "more_late"
-    return _dearer(question.job, judged, holder) if judged.cost[1] > holder.cost[1] else "later_begin"
+    worse = judged.cost[1] > holder.cost[1]
+    by_begin = worse if question.tier.soonest else not worse
+    return "later_begin" if by_begin else _dearer(question.job, judged, holder)
 
 
 def _dearer(job: PlanJob, judged: _Judged, holder: _Judged) -> str:

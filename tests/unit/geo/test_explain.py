@@ -208,6 +208,13 @@ def test_for_the_soonest_the_begin_decides_for_the_rest_promises_then_driving_th
     urgent, busy = job(tier="emergency"), crew("busy", 9, free_at=clock(9))
     told = ask(urgent, one(crew("free"), urgent), one(busy))
     assert told.possible[0].rule == "later_begin" and "FREE, which has it, begins at 08:10" in told.possible[0].words
+    first, nearer = crew("first", 5), crew("nearer", free_at=clock(8, 10))
+    later = job("later", 10, tier="emergency", due=clock(8, 30), service_min=60)
+    emergency = job(tier="emergency", due=clock(9), customers=2, service_min=60)
+    told = ask(emergency, one(nearer, emergency), one(first, later))
+    assert told.possible[0].rule == "more_late"  # it begins sooner, and another emergency is late for it
+    hazard = replace(emergency, tier="hazard")
+    assert ask(hazard, one(nearer, hazard), one(first, later)).possible[0].rule == "better_now"
     promised = job(due=clock(8, 30))
     told = ask(promised, one(crew("free"), promised), one(busy))
     assert told.possible[0].rule == "more_late" and "FREE, which has it, keeps every promise" in told.possible[0].words
