@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import insert, or_, select, update
 
 from fieldsvc import kinds, rules
-from fieldsvc.base.db import db, reading, transaction
+from fieldsvc.base.db import among, db, reading, transaction
 from fieldsvc.geo import campaign as planning
 from fieldsvc.geo import hours
 from fieldsvc.geo.model import Window
@@ -106,6 +106,7 @@ def _plan(campaign_id: str, now: datetime) -> None:
             return
         campaign_now.items = len(rows)
         campaign_now.territory_ids = sorted({row.territory_id for row in found if row.territory_id})
+        campaign_now.beyond = any(row.territory_id is None for row in found)
         campaign_now.state, campaign_now.touched_at = "draft", now
         numbered = [{"campaign_id": campaign_id, "place": place, **row} for place, row in enumerate(rows, 1)]
         if numbered:
@@ -226,14 +227,12 @@ def _excluded(campaign: Campaign, found: Sequence[Any]) -> dict[str, tuple[str, 
 
 def _busy(kind: Kind, usage_point_ids: Sequence[str]) -> dict[str, tuple[str, str]]:
     """The usage points that have an open job of the kind."""
-    wanted = set(usage_point_ids)
     query = select(Job.usage_point_id, Job.number).where(
-        Job.kind.in_([kind.name]), Job.usage_point_id.is_not(None), Job.status.not_in(change.ENDED)
+        among(Job.usage_point_id, usage_point_ids), Job.kind.in_([kind.name]), Job.status.not_in(change.ENDED)
     )
     return {
-        usage_point_id: ("open_job", f"job {number} is there already")
+        str(usage_point_id): ("open_job", f"job {number} is there already")
         for usage_point_id, number in db.session.execute(query.order_by(Job.number.desc()))
-        if usage_point_id in wanted
     }
 
 

@@ -230,7 +230,7 @@ def _hold(campaign_id: str, actor_id: str | None, scope: Collection[str] | None)
 
 
 def find(campaign_id: str, actor_id: str | None, scope: Collection[str] | None) -> Campaign:
-    """One campaign: the reader's own, or one all of whose territories the reader may see.
+    """One campaign: the reader's own, or one whose usage points all lie in territories the reader may see.
 
     :raises NotFound: there is none for this reader.
     """
@@ -239,7 +239,7 @@ def find(campaign_id: str, actor_id: str | None, scope: Collection[str] | None) 
         raise NotFound("campaign", campaign_id)
     if scope is None or found.requested_by == actor_id:
         return found
-    if not found.territory_ids or not set(found.territory_ids) <= set(scope):
+    if found.beyond or not found.territory_ids or not set(found.territory_ids) <= set(scope):
         raise NotFound("campaign", campaign_id)
     return found
 

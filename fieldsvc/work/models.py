@@ -357,7 +357,8 @@ class Campaign(Base):
 
     ``state``: planning, draft (a schedule to be looked at), releasing (jobs are being made), released, cancelling,
     cancelled or failed. ``asked`` is what was wanted: which usage points, which crews, days off. ``territory_ids`` are
-    those of its usage points; who sees them all sees the campaign. ``touched_at``: when a worker last did part of it.
+    those of its usage points; who sees them all sees the campaign, unless some lie in none (``beyond``). ``touched_at``:
+    when a worker last did part of it.
     """
 
     __tablename__ = "campaign"
@@ -372,6 +373,7 @@ class Campaign(Base):
     zone: Mapped[str] = mapped_column(String(60))
     asked: Mapped[dict[str, Any]]
     territory_ids: Mapped[list[Any]]
+    beyond: Mapped[bool] = mapped_column(default=False)
     items: Mapped[int] = mapped_column(default=0)
     done_items: Mapped[int] = mapped_column(default=0)
     attempts: Mapped[int] = mapped_column(default=0)

@@ -37,6 +37,7 @@ def upgrade() -> None:
             sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
             nullable=False,
         ),
+        sa.Column("beyond", sa.Boolean(), nullable=False),
         sa.Column("items", sa.Integer(), nullable=False),
         sa.Column("done_items", sa.Integer(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
@@ -365,8 +366,8 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("customers_affected", sa.Integer(), nullable=True))
         batch_op.create_index(batch_op.f("ix_job_assists_job_id"), ["assists_job_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_job_follows_job_id"), ["follows_job_id"], unique=False)
-        batch_op.create_foreign_key(batch_op.f("fk_job_follows_job_id_job"), "job", ["follows_job_id"], ["id"])
         batch_op.create_foreign_key(batch_op.f("fk_job_assists_job_id_job"), "job", ["assists_job_id"], ["id"])
+        batch_op.create_foreign_key(batch_op.f("fk_job_follows_job_id_job"), "job", ["follows_job_id"], ["id"])
 
     with op.batch_alter_table("shift", schema=None) as batch_op:
         batch_op.add_column(
@@ -387,8 +388,8 @@ def downgrade() -> None:
         batch_op.drop_column("breaks")
 
     with op.batch_alter_table("job", schema=None) as batch_op:
-        batch_op.drop_constraint(batch_op.f("fk_job_assists_job_id_job"), type_="foreignkey")
         batch_op.drop_constraint(batch_op.f("fk_job_follows_job_id_job"), type_="foreignkey")
+        batch_op.drop_constraint(batch_op.f("fk_job_assists_job_id_job"), type_="foreignkey")
         batch_op.drop_index(batch_op.f("ix_job_follows_job_id"))
         batch_op.drop_index(batch_op.f("ix_job_assists_job_id"))
         batch_op.drop_column("customers_affected")

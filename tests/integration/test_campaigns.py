@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -13,7 +14,7 @@ from flask import Flask
 
 from fieldsvc import kinds
 from fieldsvc.base.clock import format_time, parse_time, utc_now
-from fieldsvc.base.db import reading
+from fieldsvc.base.db import db, reading
 from fieldsvc.base.sheet import Layout, Sheet
 from fieldsvc.commands.imports import run
 from fieldsvc.config import Settings
@@ -109,7 +110,9 @@ def test_from_the_draft_to_the_jobs_and_back(app: Flask, drain: Drain) -> None:
     assert picture.mimetype == "image/svg+xml" and "8 usage points on a day, 1 on none" in picture.text
 
     done(client.post(f"/v1/campaigns/{draft['id']}/release"), 202)
-    drain()
+    with ThreadPoolExecutor(2) as two_workers:
+        for ended in [two_workers.submit(work, app, draft["id"]) for _ in range(2)]:
+            ended.result()
     released = done(client.get(f"/v1/campaigns/{draft['id']}"))
     assert (released["state"], released["jobs"], released["done_items"]) == ("released", 8, 8)
     done(client.post(f"/v1/campaigns/{draft['id']}/release"), 202)
@@ -133,6 +136,13 @@ def test_from_the_draft_to_the_jobs_and_back(app: Flask, drain: Drain) -> None:
     drain()
     assert done(client.get(f"/v1/campaigns/{draft['id']}"))["state"] == "cancelled"
     assert {job["status"] for job in client.get("/v1/jobs?kind=meter_change").json["items"]} == {"cancelled"}
+
+
+def work(app: Flask, campaign_id: str) -> None:
+    """What a worker does."""
+    with app.app_context():
+        campaign_steps.run(campaign_id, utc_now())
+        db.session.remove()
 
 
 def _later(text: str, hours: float) -> str:
@@ -240,7 +250,11 @@ def test_campaigns_are_seen_by_those_who_see_all_of_their_territories(app: Flask
         assert problem(mine.get(f"/v1/campaigns/{both['id']}{path}")) == (404, "not-found")
     assert problem(mine.post(f"/v1/campaigns/{both['id']}/release")) == (404, "not-found")
     assert mine.get("/v1/campaigns").json["items"] == [] and len(office.get("/v1/campaigns").json["items"]) == 2
+    import_customers(app, "number,name,usage_point_number,transformer_area\nX1,Somewhere,U90,T9\n")
+    beyond = ask(office, drain, transformer_areas=["T9"])
+    assert problem(mine.get(f"/v1/campaigns/{beyond['id']}")) == (404, "not-found"), "part of it lies in no territory"
     own = ask(mine, drain, transformer_areas=["T9"])
+    assert own["items"] == 1
     assert [row["id"] for row in mine.get("/v1/campaigns").json["items"]] == [own["id"]]
 
 
