@@ -7,7 +7,7 @@ job has.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 
 IMPORTANT = frozenset({"special", "first", "second"})
@@ -45,8 +45,3 @@ TIERS = tuple(name for name, _ in _TIERS)
 def tier(job: Standing) -> str:
     """The rank of a job."""
     return next(name for name, fits in _TIERS if fits(job))
-
-
-def at_risk_from(now: datetime, minutes: float) -> datetime:
-    """When a promise must be due at the latest to be at risk: within ``minutes``, by the rule pack."""
-    return now + timedelta(minutes=minutes)
