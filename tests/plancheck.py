@@ -173,7 +173,7 @@ def _walked(route: Route, crew: PlanCrew, ways: _Ways, goals: Goals) -> list[str
         home = max(0, ways.seconds(("from", crew.id), ("to", crew.id)))
     else:
         home = 0
-        gaps.append((free, max(free, crew.shift.end), 0))
+        gaps.append((free, max(route.end_at, crew.shift.end), 0))
     if abs(route.travel_min * 60 - seconds) > 1 or abs(route.distance_m - metres) > 1:
         found.append(f"{crew.id}: {route.travel_min} min and {route.distance_m} m in all are {seconds / 60}, {metres}")
     if "break" not in goals.off and not _rested(gaps, _breaks(crew, route.start_at, home)):

@@ -8,7 +8,6 @@ from collections.abc import Collection, Sequence
 from fieldsvc.geo.model import Goals
 from fieldsvc.geo.parts import WHOLE, parts
 from fieldsvc.geo.placing import rank
-from fieldsvc.geo.solver import solve
 from fieldsvc.geo.timing import Draft
 
 
@@ -46,6 +45,9 @@ def _solve(draft: Draft, active: Collection[int], settled: set[int], goals: Goal
     hopeful = [n for n in active if n in planned or any(draft.alone(n, team) for team in sorted(draft.allowed[n]))]
     if len(hopeful) == len(planned):
         return
+    # VROOM brings pandas along, 40 MB; only processes that plan load it.
+    from fieldsvc.geo.solver import solve
+
     for turn in turns if len(hopeful) > WHOLE else (0,):
         for teams, tasks in parts(draft, hopeful, turn):
             before, served, had = [list(route) for route in draft.steps], _served(draft), draft.planned().keys()
