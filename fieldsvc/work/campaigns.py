@@ -19,8 +19,9 @@ from fieldsvc.base.clock import new_id
 from fieldsvc.base.db import among, db
 from fieldsvc.base.errors import Conflict, Invalid, NotFound
 from fieldsvc.base.plain import plain
-from fieldsvc.geo.campaign import REASONS
+from fieldsvc.geo.campaign import REASONS, working_days
 from fieldsvc.geo.campaign_picture import Mark, svg
+from fieldsvc.geo.hours import DAYS
 from fieldsvc.history.record import Source, record
 from fieldsvc.people.models import Territory
 from fieldsvc.records.models import Customer, ServiceLocation, UsagePoint
@@ -119,6 +120,8 @@ def _check(new: NewCampaign, now: datetime) -> None:
         raise Invalid.field("until_day", f"a campaign lasts at most {MOST_DAYS} days")
     if new.from_day < now.date() - timedelta(days=1):
         raise Invalid.field("from_day", "is past")
+    if not working_days(new.from_day, new.until_day, map(DAYS.index, new.days_off), new.holidays):
+        raise Invalid.field("days_off", "leave no day to work on")
     if not (new.transformer_areas or new.usage_point_ids or new.territory_ids):
         raise Invalid("name transformer_areas, usage_point_ids or territory_ids")
     named = [one["territory_id"] for one in new.by_territory]

@@ -357,8 +357,8 @@ class Campaign(Base):
 
     ``state``: planning, draft (a schedule to be looked at), releasing (jobs are being made), released, cancelling,
     cancelled or failed. ``asked`` is what was wanted: which usage points, which crews, days off. ``territory_ids`` are
-    those of its usage points; who sees them all sees the campaign, unless some lie in none (``beyond``). ``touched_at``:
-    when a worker last did part of it.
+    those of its usage points; who sees them all sees the campaign, unless some points lie in none (``beyond``).
+    ``touched_at``: when a worker last did part of it.
     """
 
     __tablename__ = "campaign"

@@ -211,8 +211,8 @@ def row(outage: PlannedOutage) -> dict[str, Any]:
 def page(outage: PlannedOutage, scope: Collection[str] | None) -> dict[str, Any]:
     """An outage with how many usage points it cuts, what else cuts them too soon before or after, and its jobs.
 
-    ``jobs`` are those in ``scope`` that campaigns have made for it and that are not over: after the outage has been moved or called
-    off somebody has to see to them.
+    ``jobs`` are those in ``scope`` that campaigns have made for it and that are not over: after the outage has been
+    moved or called off somebody has to see to them.
     """
     gap = timedelta(days=int(rules.load().planned_work("days_between_cuts", outage.starts_at.date()).value))
     near = select(PlannedOutage.id).where(

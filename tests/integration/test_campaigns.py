@@ -220,6 +220,7 @@ def test_what_no_campaign_can_be(app: Flask) -> None:
     assert refused(crews_per_day=0)[:2] == (422, "invalid")
     assert refused(from_day="2027-02-30")[:2] == (422, "invalid")
     assert refused(days_off=["sunday"])[:2] == (422, "invalid")
+    assert refused(days_off=["mon"])[1:] == ("invalid", "days_off: leave no day to work on")
     crews = {"territory_id": ids["B"], "crews_per_day": 1}
     assert refused(by_territory=[crews, crews])[:2] == (422, "invalid")
     assert refused(transformer_areas=["T9", "T77"])[1:] == ("conflict", "there is no such transformer area: T77")
