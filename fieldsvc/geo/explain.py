@@ -400,9 +400,13 @@ def _new_fault(question: Question, insertion: Insertion) -> Fault | None:
     ]
     slack = timedelta(minutes=question.goals.soonest_slack_min)
     begun = {visit.job.id: visit.begin_at for visit in before.visits}
+    has_it = any(one.id == job.id for one in insertion.day.held)
     for visit in after.visits:
         tier = question.goals.tiers.get(visit.job.tier)
-        if visit.job.id != job.id and tier is not None and tier.soonest and _first(question, visit.job):
+        if visit.job.id == job.id or tier is None or not tier.soonest:
+            continue
+        # the order within a rank has been settled with the crew that has it; a promise may have turned it round
+        if tier.rank < question.tier.rank or (not has_it and _first(question, visit.job)):
             limit = begun[visit.job.id] + slack
             found += [Fault("outranked", visit.job, visit.begin_at, limit)] if visit.begin_at > limit else []
     return max(found, key=lambda fault: fault.excess_min, default=None)
