@@ -144,7 +144,7 @@ class RoutingServer:
         wire: Wire,
         url: str,
         *,
-        timeout_s: float = 2.0,
+        timeout_s: float = 5.0,
         rest_s: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -170,12 +170,15 @@ class RoutingServer:
         if self._clock() < self._asleep_until:
             return found, [f"{self.wire.name} at {self.host} is left alone for a while, because it {self._why}"]
         troubles: list[str] = []
+        alone: dict[Point, bool] = {}
         with httpx.Client(verify=self._tls, trust_env=False, timeout=self._timeout_s, auth=self._auth) as client:
+
+            def ask(here: Sequence[Point], there: Sequence[Point]) -> Ways:
+                return self._read(self._answer(client, self.wire.question(here, there)), len(here), len(there), reach_m)
+
             for rows, columns in _tiles(len(origins), len(destinations), self.wire.side):
-                question = self.wire.question(origins[rows], destinations[columns])
                 try:
-                    answer = self._answer(client, question)
-                    part = self._read(answer, len(origins[rows]), len(destinations[columns]), reach_m)
+                    part = _block(ask, origins[rows], destinations[columns], alone)
                 except _Refused as refusal:
                     troubles.append(f"{self.wire.name} at {self.host} {refusal}")
                     continue
@@ -210,7 +213,7 @@ class RoutingServer:
         except (httpx.HTTPError, httpx.InvalidURL):
             raise _Down("cannot be reached") from None
         if response.status_code == 400:
-            raise _Refused("refused a question (400): a place is off its map, or the limit of its tables is low")
+            raise _Refused("refused a question (400); the limit of its tables may be low")
         if response.status_code != 200:
             raise _Down(f"answered {response.status_code}")
         return body
@@ -275,9 +278,49 @@ class Routed:
         if failed := matrix.report.fallback - off:
             yield f"{'; '.join(troubles)}: {failed} pairs from the geodesic"
         if off:
-            yield f"places more than {self.reach_m:g} m from every road of {self.name}: {off} pairs from the geodesic"
+            where = f"places off the map of {self.name} (refused, or more than {self.reach_m:g} m away)"
+            yield f"{where}: {off} pairs from the geodesic"
         if holes := int(np.count_nonzero(np.isinf(seconds))):
             yield f"{self.name} has no way for {holes} pairs"
+
+
+def _block(
+    ask: Callable[[Sequence[Point], Sequence[Point]], Ways],
+    origins: Sequence[Point],
+    destinations: Sequence[Point],
+    alone: dict[Point, bool],
+) -> Ways:
+    """One question, and where it is refused, the same without the places that are refused alone, too.
+
+    Servers refuse a whole table for one place that is off their map; without this, one job at sea would take the roads
+    from all that are planned with it.
+
+    :param alone: which places have been taken alone; is added to.
+    """
+    try:
+        return ask(origins, destinations)
+    except _Refused:
+        for point in dict.fromkeys([*origins, *destinations]):
+            if point not in alone:
+                alone[point] = _taken(ask, point)
+        rows = [i for i, point in enumerate(origins) if alone[point]]
+        columns = [j for j, point in enumerate(destinations) if alone[point]]
+        if not (rows or columns) or (len(rows) == len(origins) and len(columns) == len(destinations)):
+            raise  # it is not for one place
+    ways = Ways(*np.zeros((2, len(origins), len(destinations)), np.float32))
+    ways.seconds[:] = OFF_NETWORK
+    if rows and columns:
+        here = np.ix_(rows, columns)
+        ways.seconds[here], ways.metres[here] = ask([origins[i] for i in rows], [destinations[j] for j in columns])
+    return ways
+
+
+def _taken(ask: Callable[[Sequence[Point], Sequence[Point]], Ways], point: Point) -> bool:
+    try:
+        ask([point], [point])
+    except _Refused:
+        return False
+    return True
 
 
 def _tiles(rows: int, columns: int, side: int) -> Iterator[tuple[slice, slice]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -30,6 +30,10 @@ def seconds(here: tuple[float, float], there: tuple[float, float]) -> float | No
     if here[0] < 0:
         return None
     return round((there[0] - here[0]) * 1000 if there[0] >= here[0] else (here[0] - there[0]) * 2000, 1)
+
+
+class OffTheMap(Exception):
+    """The server here has no road north of 60 degrees and refuses every question about it."""
 
 
 @dataclass
@@ -58,6 +62,8 @@ class Fake:
         assert parts.path.startswith("/maps/table/v1/driving/")
         table = [[seconds(points[i], points[j]) for j in asked["destinations"]] for i in asked["sources"]]
         self.asked.append(len(table) * len(table[0]))
+        if any(lat > 60 for _lon, lat in points):
+            raise OffTheMap
         way = [[None if cell is None else cell * 10 for cell in row] for row in table]
         found = {
             name: [{"distance": self.snapped_m if points[i][1] > 50 else 4.0} for i in asked[name]] for name in asked
@@ -70,6 +76,8 @@ class Fake:
         origins, targets = sides
         table = [[seconds(here, there) for there in targets] for here in origins]
         self.asked.append(len(origins) * len(targets))
+        if any(lat > 60 for _lon, lat in [*origins, *targets]):
+            raise OffTheMap
         way = [[None if cell is None else cell / 100 for cell in row] for row in table]
         if self.verbose:
             cells = [
@@ -82,20 +90,26 @@ class Fake:
 def handler(fake: Fake) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.say(fake.osrm(self.path))
+            self.answered(lambda: fake.osrm(self.path))
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             assert self.path == "/maps/sources_to_targets"
-            self.say(fake.valhalla(body))
+            self.answered(lambda: fake.valhalla(body))
 
-        def say(self, answer: dict[str, Any]) -> None:
+        def answered(self, asked: Callable[[], dict[str, Any]]) -> None:
+            try:
+                self.say(asked(), fake.status)
+            except OffTheMap:
+                self.say({"code": "NoSegment", "error_code": 171}, 400)
+
+        def say(self, answer: dict[str, Any], status: int) -> None:
             fake.seen.append(dict(self.headers))
             if fake.hang:
                 fake.done.wait(10)
                 return
             body = json.dumps(answer).encode() if fake.answer is None else fake.answer
-            self.send_response(fake.status)
+            self.send_response(status)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             if fake.drip:
@@ -265,6 +279,29 @@ def test_a_refused_question_is_no_reason_to_leave_the_server_alone(fake: Fake) -
     assert travel.matrix(PLACES).report.fallback == 0
 
 
+@pytest.mark.parametrize("kind", WIRES)
+def test_one_place_off_the_map_takes_the_roads_from_no_other(fake: Fake, kind: str) -> None:
+    travel = routed(fake, kind)
+    places = [*PLACES[:2], Place(111.0, 61.0), PLACES[2]]
+    got, straight = travel.matrix(places), Geodesic().matrix(places)
+    assert got.seconds[np.ix_([0, 1, 3], [0, 1, 3])].tolist() == [[0, 10, 20], [20, 0, 10], [40, 20, 0]]
+    assert np.array_equal(got.seconds[2], straight.seconds[2])
+    assert np.array_equal(got.seconds[:, 2], straight.seconds[:, 2])
+    assert (got.report.fallback, got.report.holes) == (6, 0)
+    assert got.report.notes == (
+        f"places off the map of {kind} (refused, or more than 300 m away): 6 pairs from the geodesic",
+    )
+    assert fake.asked == [16, 1, 1, 1, 1, 9]
+    again = travel.matrix(places)
+    assert (again.report.cached, again.report.fallback, len(fake.asked)) == (12, 6, 6), "that is remembered, too"
+    assert np.array_equal(again.seconds, got.seconds)
+
+
+def test_nothing_but_places_off_the_map(fake: Fake) -> None:
+    report = routed(fake).matrix([Place(111.0, 61.0), Place(111.1, 62.0)]).report
+    assert (report.fallback, report.holes) == (2, 0)
+
+
 def test_pairs_are_remembered_to_the_metre_and_only_new_ones_asked(fake: Fake) -> None:
     travel = routed(fake)
     first = travel.matrix(PLACES[:3])
@@ -292,7 +329,10 @@ def test_a_place_osrm_joins_to_a_road_far_away_goes_by_the_geodesic(fake: Fake, 
     for cached in (0, 6):
         got = travel.matrix([*PLACES[:2], Place(111.5, 51.0)])
         assert (got.report.fallback, got.report.cached) == (4 if off else 0, cached)
-        assert any("more than 300 m from every road of osrm: 4 pairs" in note for note in got.report.notes) is off
+        assert (
+            any("off the map of osrm (refused, or more than 300 m away): 4 pairs" in note for note in got.report.notes)
+            is off
+        )
         assert got.seconds[0, 1] == 10
 
 
