@@ -180,6 +180,8 @@ def test_what_the_job_would_do_to_others_says_no_but_not_what_was_wrong_before()
     first = job(tier="hazard", customers=2, windows=(Window(NOW, clock(8, 10)),))
     assert verdict(first, one(crew(), replace(hazard, customers=1))).possible
     assert verdict(first, one(crew(), replace(hazard, customers=3))).rule == "outranked"
+    settled = ask(first, one(crew(), first, replace(hazard, customers=3))).holder
+    assert settled is not None and settled.rule == "has_it"  # the order within a rank was the plan's to choose
     assert verdict(
         replace(first, service_min=5), one(crew(), replace(hazard, customers=3))
     ).possible  # within the slack
