@@ -70,7 +70,7 @@ _CREWS = (
     ("MN-1", "Manhattan South", (101, 102, 103), 103, ("repair",)),
     ("MN-2", "Manhattan Midtown", (104, 105, 106), 105, ("repair", "meter_change")),
     ("MN-3", "Midtown inspection", (101, 102, 103, 104, 105, 106, 107, 108), 104, ("safety_inspection",)),
-    ("MN-4", "Midtown meters", (102, 104, 105, 106, 107, 108), 106, ("meter_change", "safety_inspection")),
+    ("MN-4", "Midtown meters", (102, 104, 105, 106, 107, 108), 106, ("meter_change",)),
     ("MN-5", "Manhattan North", (107, 108, 109, 110, 111, 112), 110, ("repair",)),
     ("BX-1", "Bronx South", (201, 202, 203, 204, 205, 206), 203, ("repair",)),
     ("BX-2", "Bronx North", (207, 208, 209, 210, 211, 212), 211, ("repair",)),
