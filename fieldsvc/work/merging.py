@@ -187,6 +187,7 @@ def merge(
         "tickets": _tickets_of(from_ids),
         "jobs": [],
     }
+    named = {incident.id: list(incident.hazards) for incident in (root, *others)}
     moved = {"incident_id": root.id} | ({"job_id": lead.id} if lead else {})
     db.session.execute(update(Ticket).where(Ticket.incident_id.in_(list(from_ids))).values(**moved))
     _add_up(root, others, list(before["tickets"]))
@@ -195,7 +196,8 @@ def merge(
     if lead is not None:
         incidents.repoint(root.id, root.lead_job_id, lead.id)
         root.lead_job_id = lead.id
-        before["lead"] = _brief(source, lead, root, reason.words)
+        brought = [hazard for ident, hazards in named.items() if ident != lead.incident_id for hazard in hazards]
+        before["lead"] = _brief(source, lead, root, brought, reason.words)
         for job in held.jobs:
             if job.id != lead.id:
                 before["jobs"] += _stand_down(source, job, lead, root, reason)
@@ -249,13 +251,14 @@ def _add_up(root: Incident, others: Sequence[Incident], ticket_ids: Sequence[str
         root.customers = incidents.count_customers(root.id)
 
 
-def _brief(source: Source, lead: Job, root: Incident, words: str) -> dict[str, Any]:
-    """Let the leading job know all that is known of the fault; answers what undoing has to bring back."""
+def _brief(source: Source, lead: Job, root: Incident, brought: Sequence[str], words: str) -> dict[str, Any]:
+    """Let the leading job know what is known of the fault and the hazards ``brought`` by those that join; answers what
+    undoing has to bring back. A hazard that a dispatcher has taken away comes back only when somebody names it anew."""
     before = {
         "id": lead.id,
         "incident_id": lead.incident_id,
         "priority": lead.priority,
-        "hazards": [hazard for hazard in root.hazards if hazard not in lead.hazards],
+        "hazards": [hazard for hazard in dict.fromkeys(brought) if hazard not in lead.hazards],
         "reported_at": plain(lead.reported_at),
         "customers": lead.customers_affected,
     }
@@ -511,7 +514,7 @@ def _restore_lead(
         change.apply(source, lead, "job.parted", fields, note=note)
     former = by_id.get(led or "")
     if former is not None and former is not lead and former.status not in change.ENDED and root.calls > 1:
-        _brief(source, former, root, note)
+        _brief(source, former, root, root.hazards, note)
 
 
 def _without(source: Source, lead: Job, home: Incident, was: Mapping[str, Any]) -> dict[str, Any]:

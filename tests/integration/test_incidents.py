@@ -226,6 +226,13 @@ def test_the_leading_job_gets_the_hazards_the_earliest_call_and_the_customers(st
     assert job["reported_at"] == earlier["received_at"]
     assert {clock["started_at"] for clock in job["clocks"]} == {earlier["received_at"]}
     assert job["due_at"] == min(clock["due_at"] for clock in job["clocks"])
+    path = f"/v1/jobs/{lead['job_id']}"
+    tag = {"If-Match": storm.field.office.get(path).headers["ETag"]}
+    done(storm.field.office.patch(path, json={"hazards": []}, headers=tag))
+    storm.on_area(13)
+    assert storm.field.get(path)["hazards"] == [], "what a dispatcher has taken away, the next call does not bring back"
+    storm.on_area(14, hazards=["wire_down"])
+    assert storm.field.get(path)["hazards"] == ["wire_down"], "unless somebody says so again"
 
 
 def test_undoing_brings_everything_back_and_forgets_nothing(storm: Storm) -> None:
