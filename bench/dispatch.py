@@ -68,6 +68,7 @@ def main() -> None:
     machine = setting.machine()
     day = nyc.day(1, Geodesic(), _goals(), *((200, 12) if options.quick else (1000, 60)))
     results, notes = measured(day)
+    machine = setting.until_now(machine)
     if options.json:
         report.dump({"machine": machine, "day": nyc.told(day), "results": [_told(one) for one in results]})
         return

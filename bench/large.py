@@ -68,6 +68,7 @@ def run(*, quick: bool, json: bool, readme: bool) -> None:
     """Measure and tell."""
     machine = setting.machine()
     found = measured(QUICK if quick else Size())
+    machine = setting.until_now(machine)
     if json:
         report.dump({"machine": machine, "steps": {str(n): [vars(one) for one in steps] for n, steps in found.items()}})
         return

@@ -67,6 +67,7 @@ def main() -> None:
     notes = _notes(found, fleet, replays)
     if not options.bare:
         notes += replay_api.compared(found, fleet, goals)
+    machine = setting.until_now(machine)
     if options.json:
         report.dump({"machine": machine, "replays": [_told(one) for one in replays], "notes": notes})
         return

@@ -212,6 +212,11 @@ def machine() -> dict[str, str]:
     }
 
 
+def until_now(machine: dict[str, str]) -> dict[str, str]:
+    """``machine`` as it was when the measuring began, with the load it has now as well."""
+    return machine | {"load": f"{machine['load']} at first, {os.getloadavg()[0]:.1f} in the end"}
+
+
 _TERRITORY = {
     "type": "FeatureCollection",
     "features": [

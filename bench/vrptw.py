@@ -123,6 +123,7 @@ def run(*, quick: bool, json: bool, api: bool, readme: bool) -> None:
     results = [measured(file, best[file], aim, effort, rounds) for file in files for aim in _aims(best[file])]
     if api:
         through_api(results, effort)
+    machine = setting.until_now(machine)
     if json:
         report.dump({"machine": machine, "results": [_told(one) for one in results]})
         return
