@@ -72,6 +72,9 @@ class Day:
     crew: PlanCrew
     held: tuple[PlanJob, ...] = ()
 
+    def holds(self, job_id: str) -> bool:
+        return any(job.id == job_id for job in self.held)
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -221,7 +224,7 @@ def open_to(question: Question, candidates: Sequence[Candidate]) -> set[str]:
 
 
 def _holds(candidate: Candidate, job_id: str) -> bool:
-    return any(job.id == job_id for day in candidate.days for job in day.held)
+    return any(day.holds(job_id) for day in candidate.days)
 
 
 def _nearest(job: PlanJob, candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -294,7 +297,7 @@ def _placed(
         for candidate, of_days in zip(group, rows, strict=True):
             ways = [Ways(matrix, known) for known in of_days]
             of_day = list(zip(candidate.days, ways, strict=True))
-            having = [(day, way) for day, way in of_day if any(job.id == question.job.id for job in day.held)]
+            having = [(day, way) for day, way in of_day if day.holds(question.job.id)]
             found.append(_better([_best(question, candidate, day, way) for day, way in having or of_day]))
     return found, reports
 
@@ -400,7 +403,7 @@ def _new_fault(question: Question, insertion: Insertion) -> Fault | None:
     ]
     slack = timedelta(minutes=question.goals.soonest_slack_min)
     begun = {visit.job.id: visit.begin_at for visit in before.visits}
-    has_it = any(one.id == job.id for one in insertion.day.held)
+    has_it = insertion.day.holds(job.id)
     for visit in after.visits:
         tier = question.goals.tiers.get(visit.job.tier)
         if visit.job.id == job.id or tier is None or not tier.soonest:
