@@ -21,7 +21,7 @@ from fieldsvc.config import Settings
 from fieldsvc.people.actors import SYSTEM
 from fieldsvc.work import campaign_steps, campaigns, outage_import
 from fieldsvc.work.outage_import import OutageImport
-from tests.factories import make_staff, make_territories
+from tests.factories import make_crew, make_shift, make_staff, make_territories
 from tests.field import Field, done, problem
 from tests.integration.test_imports import import_customers
 
@@ -86,9 +86,11 @@ def outage(client: Any, area: str, day: date, first: int = 8, last: int = 12) ->
 
 
 def test_from_the_draft_to_the_jobs_and_back(app: Flask, drain: Drain) -> None:
-    make_territories(app)
+    ids = make_territories(app)
     settle(app)
     client = make_staff(app, "dispatcher")
+    night_crew = make_crew(app, "NIGHT", [ids["A"]], on_duty=False)
+    make_shift(app, night_crew, parse_time(at(monday(), 22)))
     cut = outage(client, "T1", monday() + timedelta(days=3))
     draft = ask(client, drain, night_crews_per_day=1)
     assert (draft["state"], draft["items"], draft["jobs"], draft["failure"]) == ("draft", 9, 0, None)
@@ -130,6 +132,9 @@ def test_from_the_draft_to_the_jobs_and_back(app: Flask, drain: Drain) -> None:
     drain()
     considered = [done(client.get(f"/v1/dispatch-runs/{done(run, 202)['id']}"))["considered"] for run in (today, then)]
     assert considered == [0, 4], "a run leaves alone what is for a later day"
+    school = client.get(f"/v1/jobs/{items(client, draft)['U8']['job_id']}").json
+    assert school["crew_id"] == night_crew
+    assert school["window_start"] <= school["planned_start"] <= school["window_end"], "after ten, by the night shift"
 
     assert ask(client, drain, name="Again")["left"] == {"no_meter": 1, "open_job": 8}
     done(client.post(f"/v1/campaigns/{draft['id']}/cancel", json={"reason": "no meters came"}), 202)
