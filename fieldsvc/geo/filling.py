@@ -18,7 +18,8 @@ def fill(draft: Draft, active: Collection[int], settled: set[int], goals: Goals)
     for number in fresh:
         _allow(draft, number, steps[0])
     base = [list(route) for route in draft.steps]
-    _solve(draft, active, settled, goals, turns=range(4 + 2 * goals.effort))
+    _stay(draft, fresh)
+    _solve(draft, active, settled, goals, turns=range(4 + 2 * goals.effort), complete=bool(fresh))
     for turn, minutes in enumerate((*steps[1:], None)):
         late = [n for n in fresh - draft.planned().keys() if draft.tasks[n].due is not None]
         if not late:
@@ -33,17 +34,39 @@ def fill(draft: Draft, active: Collection[int], settled: set[int], goals: Goals)
         _by_rank(draft, active, settled, base, goals)
 
 
+def _stay(draft: Draft, numbers: Collection[int]) -> None:
+    """Begin with every task where it is: a plan that is made again moves what gains by it, not everything."""
+    team_of = {team.crew.id: team.number for team in draft.teams}
+    for task in sorted((draft.tasks[n] for n in numbers), key=rank):
+        team = team_of.get(task.job.crew_id or "")
+        if team is not None and team in draft.allowed[task.number]:
+            spots = list(draft.spots(task.number, team))
+            if spots:
+                draft.put(min(spots, key=lambda spot: (spot.added, spot.begin, spot.position)), task.number)
+
+
 def _allow(draft: Draft, number: int, minutes: int | None) -> None:
     """How late the task may begin: so many minutes after it was promised, None: at any time."""
     due = draft.tasks[number].due
     draft.latest[number] = draft.horizon if due is None or minutes is None else min(draft.horizon, due + minutes * 60)
 
 
-def _solve(draft: Draft, active: Collection[int], settled: set[int], goals: Goals, turns: Sequence[int] = (0,)) -> None:
-    """One run of the solver over what is planned and what could be, part by part; never for the worse."""
+def _solve(
+    draft: Draft,
+    active: Collection[int],
+    settled: set[int],
+    goals: Goals,
+    turns: Sequence[int] = (0,),
+    *,
+    complete: bool = False,
+) -> None:
+    """One run of the solver over what is planned and what could be, part by part; never for the worse.
+
+    ``complete``: also when nothing is left to be planned, for less driving.
+    """
     planned = draft.planned()
     hopeful = [n for n in active if n in planned or any(draft.alone(n, team) for team in sorted(draft.allowed[n]))]
-    if len(hopeful) == len(planned):
+    if not hopeful or (len(hopeful) == len(planned) and not complete):
         return
     # VROOM brings pandas along, 40 MB; only processes that plan load it.
     from fieldsvc.geo.solver import solve

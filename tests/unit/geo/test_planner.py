@@ -272,6 +272,13 @@ def test_a_shift_over_midnight_and_over_the_change_of_clocks_is_a_shift() -> Non
     assert stops(result)["j"].begin_at == berlin_autumn
 
 
+def test_a_job_stays_with_the_crew_that_has_it_unless_another_saves_driving() -> None:
+    crews = [crew("a"), crew("b"), crew("c", 30)]
+    assert stops(made([job("j", 5)], crews))["j"].crew_id == "a"
+    assert stops(made([job("j", 5, crew_id="b")], crews))["j"].crew_id == "b"
+    assert stops(made([job("j", 5, crew_id="c")], crews))["j"].crew_id == "a"
+
+
 def test_a_plan_from_an_odd_moment_begins_with_the_next_second() -> None:
     odd = NOW + timedelta(microseconds=1)
     (stop,) = made([job("j")], [crew("a")], now=odd).stops
