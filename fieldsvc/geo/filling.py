@@ -18,8 +18,15 @@ def fill(draft: Draft, active: Collection[int], settled: set[int], goals: Goals)
     for number in fresh:
         _allow(draft, number, steps[0])
     base = [list(route) for route in draft.steps]
-    _stay(draft, fresh)
-    _solve(draft, active, settled, goals, turns=range(4 + 2 * goals.effort), complete=bool(fresh))
+    stayed = _stay(draft, fresh)
+    turns = range(4 + 2 * goals.effort)
+    _solve(draft, active, settled, goals, turns, complete=bool(fresh))
+    if stayed and set(active) - draft.planned().keys():
+        kept, served = draft.steps, _served(draft)
+        draft.steps = [list(route) for route in base]
+        _solve(draft, active, settled, goals, turns)
+        if _served(draft) <= served:
+            draft.steps = kept
     for turn, minutes in enumerate((*steps[1:], None)):
         late = [n for n in fresh - draft.planned().keys() if draft.tasks[n].due is not None]
         if not late:
@@ -34,8 +41,10 @@ def fill(draft: Draft, active: Collection[int], settled: set[int], goals: Goals)
         _by_rank(draft, active, settled, base, goals)
 
 
-def _stay(draft: Draft, numbers: Collection[int]) -> None:
-    """Begin with every task where it is: a plan that is made again moves what gains by it, not everything."""
+def _stay(draft: Draft, numbers: Collection[int]) -> bool:
+    """Begin with every task where it is: a plan that is made again moves what gains by it, not everything. False: no
+    crew has any."""
+    stayed = False
     team_of = {team.crew.id: team.number for team in draft.teams}
     for task in sorted((draft.tasks[n] for n in numbers), key=rank):
         team = team_of.get(task.job.crew_id or "")
@@ -43,6 +52,8 @@ def _stay(draft: Draft, numbers: Collection[int]) -> None:
             spots = list(draft.spots(task.number, team))
             if spots:
                 draft.put(min(spots, key=lambda spot: (spot.added, spot.begin, spot.position)), task.number)
+                stayed = True
+    return stayed
 
 
 def _allow(draft: Draft, number: int, minutes: int | None) -> None:
