@@ -347,6 +347,7 @@ def calendar(campaign: Campaign) -> str:
     marks = [
         Mark(area or "without an area", date.fromisoformat(day), night, bool(outage), count)
         for area, day, night, outage, count in rows
+        if day is not None
     ]
     first, last = date.fromisoformat(campaign.from_day), date.fromisoformat(campaign.until_day)
     return svg(campaign.name, first, last, marks, campaign.items - sum(mark.count for mark in marks))
