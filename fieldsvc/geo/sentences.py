@@ -162,7 +162,7 @@ _RULED_OUT: Mapping[str, tuple[str, str]] = {
 def ruled_out(refusals: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
     """``3 crews lack metering, 2 are off shift``: rule and numbers of each refusal, the most frequent first."""
     told = Counter(_ruled_out(rule, numbers) for rule, numbers in refusals)
-    parts = []
+    parts: list[str] = []
     for (one, many), count in sorted(told.items(), key=lambda found: (-found[1], found[0])):
         who = "" if parts else ("crew " if count == 1 else "crews ")
         parts.append(f"{count} {who}{one if count == 1 else many}")

@@ -319,9 +319,7 @@ def test_six_hundred_jobs_with_customers_are_dispatched_in_one_run(app: Flask, d
     for number in range(12):
         place = "ABC"[number % 3]
         make_crew(app, f"C{number}", [ids[place]])
-    rows = [
-        f"C{n},Household {n},{111.5 + (n % 200) / 1000},{35.4 + (n // 200) / 100 + 0.001},M{n}" for n in range(600)
-    ]
+    rows = [f"C{n},Household {n},{111.5 + (n % 200) / 1000},{35.4 + (n // 200) / 100 + 0.001},M{n}" for n in range(600)]
     import_customers(app, "number,name,lon,lat,meter_asset_no\n" + "\n".join(rows) + "\n")
     jobs = "".join(f"k{n},meter_change,C{n}\n" for n in range(600))
     assert import_jobs(app, "external_key,kind,usage_point_number\n" + jobs).created == 600
