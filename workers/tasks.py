@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from flask import current_app
 
 from fieldsvc.api import idempotency
+from fieldsvc.base.clock import utc_now
 from fieldsvc.base.db import reading, transaction
 from fieldsvc.config import Settings
 from fieldsvc.feed import horizon
@@ -45,9 +46,10 @@ def plan_area(run_id: str, number: str, *, now: datetime) -> None:
     travel = current_app.extensions["fieldsvc.travel"].on(now.date())
     try:
         dispatch.plan_area(run_id, int(number), now, travel=travel, zone=settings.local_zone)
-        dispatch.carry_out(run_id, int(number), now)
+        # A plan takes its time: what follows is recorded at the time it happens.
+        dispatch.carry_out(run_id, int(number), utc_now())
     finally:
-        for one in dispatch.conduct(run_id, now):
+        for one in dispatch.conduct(run_id, utc_now()):
             ring(*one)
 
 
