@@ -91,7 +91,7 @@ def init_app(app: Flask) -> None:
 
 def openapi_yaml(app: Flask) -> str:
     """The OpenAPI 3.1 description as YAML, the same text for the same code."""
-    document = app.extensions["flask-smorest"]["apis"][""]["ext_obj"].spec.to_dict()
+    document = app.extensions["flask-smorest"]["apis"][""]["ext_obj"].described()
     plain: dict[str, Any] = json.loads(json.dumps(document))
     return yaml.dump(plain, Dumper=_Dumper, sort_keys=True, allow_unicode=True, width=120)
 

@@ -61,5 +61,5 @@ def problem_type(code: str) -> dict[str, Any]:
 @blp.response(200, {"type": "object"}, description="OpenAPI 3.1")
 def openapi() -> Response:
     """This description"""
-    spec = current_app.extensions["flask-smorest"]["apis"][""]["ext_obj"].spec
-    return Response(current_app.json.dumps(spec.to_dict(), sort_keys=False), mimetype="application/json")
+    api = current_app.extensions["flask-smorest"]["apis"][""]["ext_obj"]
+    return Response(current_app.json.dumps(api.described(), sort_keys=False), mimetype="application/json")
