@@ -50,7 +50,9 @@ class RunNew(Schema):
     job_id = Ident(metadata={"description": "What insert puts in."})
     without_crew_ids = ListOf(Ident(), max=20, min=1, metadata={"description": "Who drops out in crew_out."})
     plan_from = UtcTime(metadata={"description": "Plan from this time on; default and earliest: now."})
-    plan_until = UtcTime(metadata={"description": "Plan what begins before; default: 24 hours on, at most 7 days."})
+    plan_until = UtcTime(
+        metadata={"description": "Plan shifts that begin before; default: 24 hours on, at most 7 days."}
+    )
 
 
 class Totals(Schema):

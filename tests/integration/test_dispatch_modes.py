@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from fieldsvc.base.clock import format_time, utc_now
-from fieldsvc.base.db import db, reading
+from fieldsvc.base.db import db, reading, transaction
+from fieldsvc.geo.travel import Geodesic
 from fieldsvc.work import dispatch
-from fieldsvc.work.models import DispatchClaim
+from fieldsvc.work.models import DispatchClaim, DispatchDecision
 from tests.factories import make_crew, make_staff, make_territories
 from tests.integration.test_dispatch import ask, decisions, go
 from tests.integration.test_jobs import make, problem
@@ -217,3 +218,85 @@ def test_a_run_plans_up_to_seven_days_and_what_is_fixed_cannot_be_put_in(app: Fl
     assert problem(mine.post("/v1/dispatch-runs", json={"mode": "insert", "job_id": one["id"]})) == (409, "conflict")
     out = {"mode": "crew_out", "without_crew_ids": [crew]}
     assert problem(mine.post("/v1/dispatch-runs", json=out)) == (409, "conflict")
+
+
+def test_a_job_that_has_ended_before_its_run_came_to_it_stops_nobody(app: Flask) -> None:
+    """Neither a job called off while the run waited, nor one called off while it was planned."""
+    ids = make_territories(app)
+    client = make_staff(app)
+    crew = make_crew(app, "ONE", [ids["A"]])
+    held, gone, late = (inspection(client) for _ in range(3))
+    assign(client, held, crew)
+    waiting = ask(client, mode="insert", job_id=gone["id"])
+    client.post(f"/v1/jobs/{gone['id']}/cancel", json={"reason": "works again"})
+    go(app, waiting)
+    told = get(client, waiting)
+    assert (told["state"], told["considered"]) == ("done", 0) and "ended meanwhile" in told["failure"]
+    started = ask(client, mode="insert", job_id=late["id"])
+    with app.app_context():
+        dispatch.conduct(started["id"], utc_now())
+        db.session.remove()
+    client.post(f"/v1/jobs/{late['id']}/cancel", json={"reason": "works again"})
+    go(app, started)
+    assert (get(client, started)["state"], get(client, started)["considered"]) == ("done", 0)
+    assert [job(client, one)["status"] for one in (held, gone, late)] == ["dispatched", "cancelled", "cancelled"]
+    with app.app_context(), reading() as session:
+        assert session.scalars(select(DispatchClaim)).all() == []
+
+
+def test_what_cannot_be_carried_out_is_given_up_and_the_territories_are_free(app: Flask) -> None:
+    ids = make_territories(app)
+    client = make_staff(app)
+    make_crew(app, "ONE", [ids["A"]])
+    made, run = inspection(client), ask(client)
+    now = utc_now()
+    with app.app_context():
+        dispatch.conduct(run["id"], now)
+        dispatch.plan_area(run["id"], 1, now, travel=Geodesic(), zone=UTC)
+        with transaction() as session:  # a decision that cannot be read any more
+            session.execute(update(DispatchDecision).values(seen=["one", "value"]))
+        for _ in range(2):
+            with pytest.raises(ValueError):
+                dispatch.carry_out(run["id"], 1, now)
+        assert dispatch.carry_out(run["id"], 1, now) is False
+        assert dispatch.conduct(run["id"], now) == []
+        db.session.remove()
+    told = get(client, run)
+    assert (told["state"], told["assigned"], told["not_assigned"]) == ("failed", 0, {"not_carried_out": 1})
+    assert told["failure"] == "area 1: ValueError" and job(client, made)["crew_id"] is None
+    with app.app_context(), reading() as session:
+        assert session.scalars(select(DispatchClaim)).all() == []
+
+
+@pytest.mark.parametrize("mode", ["replan", "insert", "crew_out"])
+def test_what_a_shared_crew_has_to_do_elsewhere_is_not_the_dispatchers(app: Flask, mode: str) -> None:
+    ids = make_territories(app)
+    client, mine = make_staff(app), make_staff(app, "dispatcher", [ids["A"]])
+    both = make_crew(app, "BOTH", [ids["A"], ids["B"]])
+    make_crew(app, "HERE", [ids["A"]])
+    here, new = inspection(client), inspection(client)
+    elsewhere, pinned = inspection(client, lon=111.65), inspection(client, lon=111.66)
+    for one in (here, elsewhere):
+        assign(client, one, both)
+    assign(client, pinned, both, pin=True)
+    members = {"insert": {"job_id": new["id"]}, "crew_out": {"without_crew_ids": [both]}}.get(mode, {})
+    before = [(one["crew_id"], one["rev"]) for one in (job(client, one) for one in (elsewhere, pinned))]
+    run = ask(mine, mode=mode, **members)
+    go(app, run)
+    assert get(mine, run)["state"] == "done"
+    assert {one["job_id"] for one in decisions(mine, run)} <= {here["id"], new["id"]}
+    assert [(one["crew_id"], one["rev"]) for one in (job(client, one) for one in (elsewhere, pinned))] == before
+
+
+def test_a_crew_that_has_lost_what_the_job_needs_does_not_get_it(app: Flask) -> None:
+    ids = make_territories(app)
+    client = make_staff(app)
+    crews = [make_crew(app, code, [ids[code]], lon=lon) for code, lon in (("A", 111.55), ("B", 111.65))]
+    made = [inspection(client), inspection(client, lon=111.65)]
+    run = ask(client, what_if=True)
+    go(app, run)
+    client.patch(f"/v1/crews/{crews[0]}", json={"skills": ["repair"]})
+    client.post(f"/v1/dispatch-runs/{run['id']}/accept")
+    go(app, run)
+    assert get(client, run)["taken"] == {"accepted": 1, "changed_meanwhile": 1}
+    assert [job(client, one)["crew_id"] for one in made] == [None, crews[1]]

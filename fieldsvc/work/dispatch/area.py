@@ -208,7 +208,8 @@ def _to_decide(run: DispatchRun, area: DispatchArea, asked: Asked, held: Sequenc
     if run.mode == "fill":
         return read_jobs(asked, _waiting(asked), here, *kinds)
     if run.mode == "insert":
-        return _with(mine, read_jobs(asked, Job.id == run.job_id))
+        wanted = read_jobs(asked, to_put_in(run), here)
+        return _with(mine, wanted) if wanted else []
     if run.mode == "crew_out":
         out = among(Job.crew_id, run.without_crew_ids or [])
         return _with(mine, read_jobs(asked, out, Job.status.in_(MOVABLE), here))
@@ -222,6 +223,12 @@ def _to_decide(run: DispatchRun, area: DispatchArea, asked: Asked, held: Sequenc
     return _with([work for work in mine if work.pinned], others)
 
 
+def to_put_in(run: DispatchRun) -> ColumnElement[bool]:
+    """The job of ``insert``, if it may still be given to somebody: much may happen while a run waits for its turn."""
+    free = Job.status.in_((*change.WAITING, *MOVABLE)) & Job.pinned.is_(False)
+    return (Job.id == run.job_id) & free
+
+
 def _waiting(asked: Asked) -> ColumnElement[bool]:
     """Jobs that wait for a crew, but for those whose window begins only after what is planned."""
     by_then = or_(Job.window_start.is_(None), Job.window_start < asked.span.end)
@@ -231,7 +238,8 @@ def _waiting(asked: Asked) -> ColumnElement[bool]:
 def _decided(run: DispatchRun, work: Work) -> bool:
     """Whether the run decides about a job that a crew holds."""
     wanted = not run.kinds or work.job.kind in run.kinds
-    inside = run.territory_ids is None or work.job.territory_id in run.territory_ids
+    allowed = run.territory_ids or run.scope_territory_ids
+    inside = allowed is None or work.job.territory_id in allowed
     return run.mode != "fill" and work.status in MOVABLE and wanted and inside
 
 

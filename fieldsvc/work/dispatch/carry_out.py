@@ -7,16 +7,20 @@ and marked in the same transaction. Rows are held in the order of their ids: nob
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
+from fieldsvc import kinds
 from fieldsvc.base.db import db, transaction
 from fieldsvc.history.record import Source
-from fieldsvc.people.models import Crew
-from fieldsvc.work import change
+from fieldsvc.people.models import Crew, Shift
+from fieldsvc.work import change, jobs
 from fieldsvc.work.dispatch import basis
+from fieldsvc.work.dispatch.area import MOST_ATTEMPTS
+from fieldsvc.work.dispatch.rules import Rules
 from fieldsvc.work.models import DispatchArea, DispatchDecision, DispatchRun, Job
 
 SAME_TIME = timedelta(minutes=1)
@@ -26,21 +30,42 @@ SAME_TIME = timedelta(minutes=1)
 def carry_out(run_id: str, number: int | None, now: datetime, *, batch: int = 200) -> bool:
     """Carry out what is wanted of one area, or (``number`` None) of a whole run that was accepted.
 
-    Short transactions of its own, ``batch`` jobs each. False: the run was cancelled meanwhile.
+    Short transactions of its own, ``batch`` jobs each. False: the run was cancelled meanwhile. What goes wrong is
+    recorded and raised again; after three attempts the rest is given up, so that nobody waits for it for ever.
     """
-    while True:
-        with transaction():
-            run = db.session.get(DispatchRun, run_id, populate_existing=True, with_for_update=number is None)
-            area = None if number is None else _area(run_id, number)
-            if run is None or (run.state != "done" if area is None else area.state != "planned"):
-                return False
-            wanted = _wanted(run_id, number, batch)
-            if wanted:
-                _take(run, wanted, now)
-                continue
-            if area is not None:
-                area.state, area.finished_at = "done", now
-            return True
+    try:
+        while True:
+            with transaction():
+                run = db.session.get(DispatchRun, run_id, populate_existing=True, with_for_update=number is None)
+                area = None if number is None else _area(run_id, number)
+                if run is None or (run.state != "done" if area is None else area.state != "planned"):
+                    return False
+                wanted = _wanted(run_id, number, batch)
+                if wanted:
+                    _take(run, wanted, now)
+                    continue
+                if area is not None:
+                    area.state, area.finished_at = "done", now
+                return True
+    except Exception as error:
+        _failed(run_id, number, type(error).__name__, now)
+        raise
+
+
+def _failed(run_id: str, number: int | None, error: str, now: datetime) -> None:
+    with transaction():
+        run = db.session.get_one(DispatchRun, run_id, populate_existing=True, with_for_update=True)
+        one = run if number is None else _area(run_id, number)
+        one.attempts, one.failure = one.attempts + 1, error[:300]
+        if one.attempts < MOST_ATTEMPTS:
+            return
+        given_up = {"taken": None, "crew_id": None, "reason": "not_carried_out", "detail": error[:300]}
+        mine = [DispatchDecision.run_id == run_id, DispatchDecision.taken == "wanted"]
+        if number is not None:
+            mine.append(DispatchDecision.area == number)
+        db.session.execute(update(DispatchDecision).where(*mine).values(given_up))
+        if isinstance(one, DispatchArea):
+            one.state, one.finished_at = "failed", now
 
 
 def _area(run_id: str, number: int) -> DispatchArea:
@@ -60,11 +85,49 @@ def _take(run: DispatchRun, wanted: Sequence[DispatchDecision], now: datetime) -
     query = select(Job).where(Job.id.in_(ids)).order_by(Job.id).with_for_update()
     held = {job.id: job for job in db.session.scalars(query.execution_options(populate_existing=True))}
     asked = {decision.crew_id for decision in wanted if decision.crew_id}
-    crews = {crew.id: crew for crew in db.session.scalars(select(Crew).where(Crew.id.in_(asked)))}
+    crews = _read_crews(asked, held.values(), now)
     source = Source(kind="system", recorded_at=now, id=run.id, name=by(run))
     with db.session.no_autoflush:  # every look-up below would else write out one job at a time
         for decision in wanted:
             _take_one(source, run, decision, held.get(decision.job_id), crews)
+
+
+@dataclass(frozen=True)
+class _Crews:
+    """The crews of a batch as they are now: ``shifts`` of each that have not ended, and what decides who may."""
+
+    by_id: Mapping[str, Crew]
+    shifts: Mapping[str, Sequence[Any]]
+    skills: Mapping[str, str]
+    off: Collection[str]
+
+    def able(self, decision: DispatchDecision, job: Job) -> bool:
+        """Whether the crew is there for the job, with the skills and the equipment that it had in the plan."""
+        crew = self.by_id.get(decision.crew_id or "")
+        if crew is None or not crew.active or decision.planned_start is None:
+            return False
+        if job.crew_id == crew.id:
+            return True
+        wanted = {*job.required_skills, self.skills.get(job.id, job.kind)}
+        skilled = "skill" in self.off or wanted <= set(crew.skills)
+        equipped = "equipment" in self.off or set(job.required_equipment) <= set(crew.equipment)
+        begin = decision.planned_start
+        return skilled and equipped and any(one.starts_at <= begin <= one.ends_at for one in self.shifts[crew.id])
+
+
+def _read_crews(crew_ids: Collection[str], held: Collection[Job], now: datetime) -> _Crews:
+    by_id = {crew.id: crew for crew in db.session.scalars(select(Crew).where(Crew.id.in_(crew_ids)))}
+    shifts: dict[str, list[Any]] = {crew_id: [] for crew_id in by_id}
+    running = select(Shift.crew_id, Shift.starts_at, Shift.ends_at)
+    for shift in db.session.execute(running.where(Shift.crew_id.in_(crew_ids), Shift.ends_at > now)):
+        shifts[shift.crew_id].append(shift)
+    leads = {job.assists_job_id for job in held if job.assists_job_id}
+    kind_of: dict[str, str] = dict(db.session.execute(select(Job.id, Job.kind).where(Job.id.in_(leads))).all())
+    skill = {name: jobs.skill_for(kind, now) for name, kind in kinds.discover().items()}
+    named = {job.id: kind_of.get(job.assists_job_id or "", job.kind) for job in held}
+    return _Crews(
+        by_id, shifts, {job_id: skill.get(kind, kind) for job_id, kind in named.items()}, Rules.on(now).goals.off
+    )
 
 
 def by(run: DispatchRun) -> str:
@@ -73,13 +136,13 @@ def by(run: DispatchRun) -> str:
     return f"dispatch run of {name}"[:120] if name else "dispatch run"
 
 
-def _take_one(
-    source: Source, run: DispatchRun, decision: DispatchDecision, job: Job | None, crews: Mapping[str, Crew]
-) -> None:
-    crew = crews.get(decision.crew_id or "")
+def _take_one(source: Source, run: DispatchRun, decision: DispatchDecision, job: Job | None, crews: _Crews) -> None:
+    crew = crews.by_id.get(decision.crew_id or "")
     changed = ["job"] if job is None else changes(job, decision)
-    if decision.crew_id is not None and (crew is None or not crew.active):
+    if job is not None and decision.crew_id is not None and not crews.able(decision, job):
         changed.append("crew")
+    if job is not None and job.status not in (*change.WAITING, *basis.MOVABLE):
+        changed = list(dict.fromkeys(("status", *changed)))
     if job is None or changed:
         decision.taken = "changed_meanwhile"
         decision.why = {**(decision.why or {}), "changed": changed}

@@ -24,7 +24,7 @@ from fieldsvc.history.record import Source, record
 from fieldsvc.people.models import Crew, Shift
 from fieldsvc.work import change
 from fieldsvc.work.dispatch import days, rules
-from fieldsvc.work.dispatch.area import HELPED, HORIZON, MOST_ATTEMPTS
+from fieldsvc.work.dispatch.area import HELPED, HORIZON, MOST_ATTEMPTS, to_put_in
 from fieldsvc.work.dispatch.basis import MOVABLE
 from fieldsvc.work.dispatch.carry_out import by
 from fieldsvc.work.models import DispatchArea, DispatchClaim, DispatchDecision, DispatchRun, Job
@@ -94,13 +94,15 @@ def _need(run: DispatchRun, until: datetime) -> Counter[str | None]:
 def _asked(run: DispatchRun, until: datetime) -> ColumnElement[bool]:
     """The jobs a run decides about, but those that its crews hold beside."""
     waiting = Job.status.in_(change.WAITING) & Job.crew_id.is_(None)
-    if run.mode == "insert":
-        return Job.id == run.job_id
-    if run.mode == "crew_out":
-        return among(Job.crew_id, run.without_crew_ids or []) & Job.status.in_(MOVABLE)
     held = Job.status.in_(MOVABLE) & Job.crew_id.is_not(None)
-    held &= or_(Job.planned_start.is_(None), Job.planned_start < until)
-    found = waiting if run.mode == "fill" else waiting | held
+    if run.mode == "insert":
+        found = to_put_in(run)
+    elif run.mode == "crew_out":
+        found = among(Job.crew_id, run.without_crew_ids or []) & Job.status.in_(MOVABLE)
+    elif run.mode == "replan":
+        found = waiting | (held & or_(Job.planned_start.is_(None), Job.planned_start < until))
+    else:
+        found = waiting
     for column, values in (
         (Job.territory_id, run.scope_territory_ids),
         (Job.territory_id, run.territory_ids),
@@ -261,6 +263,8 @@ def _finish(run: DispatchRun, now: datetime) -> list[Ring]:
     run.travel = _travel([area.travel for area in found if area.travel])
     run.state = "failed" if whole and all(area.state == "failed" for area in whole) else "done"
     run.finished_at, run.failure = now, _failures(failed)
+    if run.mode == "insert" and not found:
+        run.failure = "the job has been begun, pinned or ended meanwhile"
     told = {"considered": run.considered, "assigned": run.assigned} | ({"failure": run.failure} if failed else {})
     record(Source("system", now, id=run.id, name=by(run)), f"dispatch.{run.state}", "dispatch_run", run.id, after=told)
     return release(run)
