@@ -45,7 +45,8 @@ def plan_area(run_id: str, number: str, *, now: datetime) -> None:
     settings: Settings = current_app.extensions["fieldsvc.settings"]
     travel = current_app.extensions["fieldsvc.travel"].on(now.date())
     try:
-        dispatch.plan_area(run_id, int(number), now, travel=travel, zone=settings.local_zone)
+        fresh = timedelta(seconds=settings.position_fresh)
+        dispatch.plan_area(run_id, int(number), now, travel=travel, zone=settings.local_zone, fresh=fresh)
         # A plan takes its time: what follows is recorded at the time it happens.
         dispatch.carry_out(run_id, int(number), utc_now())
     finally:

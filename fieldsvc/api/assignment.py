@@ -7,7 +7,7 @@ from typing import Any
 import marshmallow as ma
 from flask import current_app, g
 
-from fieldsvc.api import access
+from fieldsvc.api import access, positions
 from fieldsvc.api.frame import Blueprint
 from fieldsvc.api.jobs import Named
 from fieldsvc.api.schemas import Choice, Flag, Ident, Int, JsonObject, ListOf, Member, Number, Schema, Text, UtcTime
@@ -121,4 +121,6 @@ def get_assignment(args: dict[str, Any], job_id: str) -> Any:
     travel = current_app.extensions["fieldsvc.travel"].on(now.date())
     zone = current_app.extensions["fieldsvc.settings"].local_zone
     with reading():
-        return assignment.why(job_id, args.get("crew"), scope=g.actor.scope, travel=travel, zone=zone, now=now)
+        return assignment.why(
+            job_id, args.get("crew"), scope=g.actor.scope, travel=travel, zone=zone, now=now, fresh=positions.told()
+        )

@@ -347,7 +347,7 @@ def _eta(job: Job, now: datetime) -> dict[str, Any]:
     """Told to those who may know where crews are."""
     if g.actor.role not in (*access.DISPATCHERS, ADMIN):
         return {}
-    return {"eta": routes.eta(job, now, positions.travel(now), positions.fresh())}
+    return {"eta": routes.eta(job, now, positions.travel_at_hand(now), positions.fresh())}
 
 
 @blp.patch("/<id:job_id>")

@@ -30,6 +30,7 @@ from fieldsvc.config import Settings
 from fieldsvc.geo.source import TravelSource
 from fieldsvc.geo.travel import TravelTimes
 from fieldsvc.people import crews, positions
+from fieldsvc.people.actors import ADMIN
 from fieldsvc.people.models import Crew, CrewPosition
 from fieldsvc.work import routes
 
@@ -164,10 +165,22 @@ def fresh() -> timedelta:
     return timedelta(seconds=settings.position_fresh)
 
 
+def told() -> timedelta:
+    """How old a position may be to be counted with in an answer to this caller: not at all where he may not know it,
+    because times and distances would tell."""
+    return fresh() if access.actor().role in (*access.DISPATCHERS, ADMIN) else timedelta(0)
+
+
 def travel(now: datetime) -> TravelTimes:
     """Travel times as this service has them today."""
     source: TravelSource = current_app.extensions["fieldsvc.travel"]
     return source.on(now.date())
+
+
+def travel_at_hand(now: datetime) -> TravelTimes:
+    """Those that no other server is asked for: a page must not wait for one."""
+    source: TravelSource = current_app.extensions["fieldsvc.travel"]
+    return source.at_hand(now.date())
 
 
 def position_answer(row: CrewPosition) -> dict[str, Any]:

@@ -56,10 +56,12 @@ def why(
     travel: TravelTimes,
     zone: tzinfo,
     now: datetime,
+    fresh: timedelta,
 ) -> dict[str, Any]:
     """Why the job is where it is and, with ``crew_id``, why not with that crew; JSON-ready.
 
     :param scope: the reader's territories, ``None`` for all.
+    :param fresh: how old a position may be to tell where a crew is; nothing for a reader who may not know it.
     :raises NotFound: the job or the crew is not there for this reader.
     """
     job = queries.job(job_id, scope)
@@ -72,7 +74,7 @@ def why(
     decided, given = _decided(job), _given(job)
     question, found = None, None
     if job.status not in (*change.ENDED, *_BOUND):
-        question, found = _judged(job, crews, crew_id, scope, travel, zone, now)
+        question, found = _judged(job, crews, crew_id, scope, travel, zone, now, fresh)
     told = _told(job, names, decided, given, found, zone, now)
     holder = found.holder if found else None
     return {
@@ -109,10 +111,11 @@ def _judged(
     travel: TravelTimes,
     zone: tzinfo,
     now: datetime,
+    fresh: timedelta,
 ) -> tuple[Question, Explanation | None]:
     """The question as a plan would put it, and what there is to say of every crew; None: no crew at all can have it."""
     book = Rules.on(now)
-    question, asked = standing.question(job, book, zone, now)
+    question, asked = standing.question(job, book, zone, now, fresh)
     if fault_of(question.job):
         return question, None
     candidates = standing.candidates(question, asked, crews, book, travel, scope)

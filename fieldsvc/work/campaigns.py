@@ -195,6 +195,8 @@ def release(source: Source, campaign_id: str, actor_id: str | None, scope: Colle
     :raises Conflict: ``state-not-allowed``: it is not a draft.
     """
     campaign = _hold(campaign_id, actor_id, scope)
+    if scope is not None and not set(campaign.territory_ids) <= set(scope):  # from when one had other territories
+        raise NotFound("campaign", campaign_id)
     if campaign.state in ("releasing", "released"):
         return campaign
     if campaign.state != "draft":

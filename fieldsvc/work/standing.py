@@ -26,9 +26,9 @@ FARTHEST_M = 200_000.0
 """How far another territory is, is told up to here."""
 
 
-def question(job: Job, book: Rules, zone: tzinfo, now: datetime) -> tuple[Question, Asked]:
+def question(job: Job, book: Rules, zone: tzinfo, now: datetime, fresh: timedelta) -> tuple[Question, Asked]:
     """The job as a run would plan it now, and what it is read by."""
-    asked = Asked.at(now, Window(now, now + HORIZON), zone, now + timedelta(minutes=book.at_risk_minutes))
+    asked = Asked.at(now, Window(now, now + HORIZON), zone, now + timedelta(minutes=book.at_risk_minutes), fresh)
     planned = read_jobs(asked, Job.id == job.id)[0].job
     # That it assists another job was made into a window, the time at which that one begins; it is another crew's still.
     planned = _timely(replace(planned, assists=job.assists_job_id), now)

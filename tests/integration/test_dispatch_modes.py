@@ -300,3 +300,17 @@ def test_a_crew_that_has_lost_what_the_job_needs_does_not_get_it(app: Flask) -> 
     go(app, run)
     assert get(client, run)["taken"] == {"accepted": 1, "changed_meanwhile": 1}
     assert [job(client, one)["crew_id"] for one in made] == [None, crews[1]]
+
+
+def test_whoever_has_lost_a_territory_carries_nothing_out_there(app: Flask) -> None:
+    ids = make_territories(app)
+    client, mine = make_staff(app), make_staff(app, "dispatcher", [ids["A"]], username="moves")
+    make_crew(app, "ONE", [ids["A"]])
+    made = inspection(client)
+    run = ask(mine, what_if=True)
+    go(app, run)
+    member = next(one for one in client.get("/v1/users").json["items"] if one["username"] == "moves")
+    moved = client.patch(f"/v1/users/{member['id']}", json={"territory_ids": [ids["B"]]})
+    assert moved.status_code == 200, moved.json
+    assert problem(mine.post(f"/v1/dispatch-runs/{run['id']}/accept")) == (404, "not-found")
+    assert job(client, made)["crew_id"] is None

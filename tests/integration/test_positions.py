@@ -229,3 +229,21 @@ def test_a_real_ride_in_pushes_is_kept_as_if_it_came_at_once(
     at_once = sift(None, None, [Fix(at, at, lon, lat) for at, lon, lat in ride], sampling).kept
     assert track(office, phone.crew_id) == [(one.lon, one.lat) for one in at_once]
     assert 10 < len(at_once) < len(ride) / 10
+
+
+def test_reasons_start_crews_where_they_were_lately_and_auditors_are_not_told(app: Flask, office: Field) -> None:
+    ids = factories.make_territories(app)
+    crew = factories.make_crew(app, "ONE", [ids["A"]])
+    phone, auditor = office.phone(crew), factories.make_staff(app, "auditor")
+    job = office.job(kind="safety_inspection", lon=111.59, lat=35.45)
+
+    def driving(client: Any = office.office) -> float:
+        answer = done(client.get(f"/v1/jobs/{job}/assignment?crew={crew}"))
+        return float(answer["asked"]["numbers"]["added_min"])
+
+    from_base = driving()
+    tell(phone, told(utc_now() - timedelta(minutes=40), 111.59, 35.45))
+    assert driving() == from_base, "that was too long ago"
+    tell(phone, told(utc_now() - timedelta(minutes=1), 111.59, 35.45))
+    assert driving() < from_base
+    assert driving(auditor) == from_base

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,10 @@ import pytest
 from flask import Flask
 
 from fieldsvc.config import Settings
+from fieldsvc.geo.source import TravelSource
 from tests.factories import make_crew, make_staff, make_territories
 from tests.integration.test_dispatch import ask, decisions
+from tests.integration.test_dispatch_modes import assign
 from tests.integration.test_jobs import make
 
 Drain = Callable[[], None]
@@ -64,3 +67,16 @@ def test_a_run_says_where_its_travel_times_came_from(app: Flask, drain: Drain) -
         assert travel["notes"][0].startswith("osrm at 127.0.0.1 ")
         assert "cannot be reached" in travel["notes"][0]
         assert "hunter2" not in str(done)
+
+
+def test_the_page_of_a_job_waits_for_no_routing_server(app: Flask) -> None:
+    ids = make_territories(app)
+    client = make_staff(app)
+    crew, job = make_crew(app, "ONE", [ids["A"]]), make(client, lon=111.56)
+    assign(client, job, crew)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.setblocking(False)
+        app.extensions["fieldsvc.travel"] = TravelSource.of(f"osrm:http://127.0.0.1:{silent.getsockname()[1]}")
+        assert client.get(f"/v1/jobs/{job['id']}").json["eta"]["from"] == "base"
+        with pytest.raises(BlockingIOError):
+            silent.accept()

@@ -19,7 +19,7 @@ from fieldsvc.geo.travel import TravelTimes
 from fieldsvc.people.models import Crew, Territory
 from fieldsvc.work import change
 from fieldsvc.work.dispatch import days as day_book
-from fieldsvc.work.dispatch.basis import HELD, MOVABLE, Asked, Work, crew_of, read_crews, read_jobs
+from fieldsvc.work.dispatch.basis import FRESH, HELD, MOVABLE, Asked, Work, crew_of, read_crews, read_jobs
 from fieldsvc.work.dispatch.days import Day
 from fieldsvc.work.dispatch.rules import Rules, helping
 from fieldsvc.work.models import DispatchArea, DispatchDecision, DispatchRun, Job
@@ -60,7 +60,14 @@ class Basis:
 
 
 def plan_area(
-    run_id: str, number: int, now: datetime, *, travel: TravelTimes, zone: tzinfo, plan: Solver = planner.plan
+    run_id: str,
+    number: int,
+    now: datetime,
+    *,
+    travel: TravelTimes,
+    zone: tzinfo,
+    fresh: timedelta = FRESH,
+    plan: Solver = planner.plan,
 ) -> bool:
     """Plan one queued area and keep what was decided; False when there is nothing to do or another worker does it."""
     attempt = _claim(run_id, number, now)
@@ -69,7 +76,7 @@ def plan_area(
     try:
         with reading():
             run, area = _run_and_area(run_id, number)
-            basis = _read(run, area, now, travel, zone)
+            basis = _read(run, area, now, travel, zone, fresh)
         made = _solved(basis, travel, plan)
         totals = {
             "before": day_book.before(basis.days, basis.works, now, travel, basis.goals),
@@ -123,11 +130,13 @@ def _run_and_area(run_id: str, number: int) -> tuple[DispatchRun, DispatchArea]:
     return run, area
 
 
-def _read(run: DispatchRun, area: DispatchArea, now: datetime, travel: TravelTimes, zone: tzinfo) -> Basis:
+def _read(
+    run: DispatchRun, area: DispatchArea, now: datetime, travel: TravelTimes, zone: tzinfo, fresh: timedelta
+) -> Basis:
     start = max(run.plan_from, now)
     book = Rules.on(start)
     span = Window(start, run.plan_until or start + HORIZON)
-    asked = Asked.at(now, span, zone, start + timedelta(minutes=book.at_risk_minutes))
+    asked = Asked.at(now, span, zone, start + timedelta(minutes=book.at_risk_minutes), fresh)
     crew_ids = frozenset(area.crew_ids)
     moved = _moved(run, crew_ids) if area.stage == "border" else {}
     held = _held(asked, crew_ids, moved)

@@ -27,8 +27,8 @@ from fieldsvc.work import change, jobs, windows
 from fieldsvc.work.models import CommitmentClock, Job
 from fieldsvc.work.tiers import Standing, tier
 
-POSITION_COUNTS = timedelta(hours=1)
-"""Where a crew was longer ago says nothing about where it sets out."""
+FRESH = timedelta(minutes=30)
+"""Where a crew was longer ago says nothing about where it sets out, if the service says nothing else."""
 HELD = ("scheduled", "dispatched", "accepted", "enroute", "on_site", "in_progress", "waiting_on_material", "suspended")
 """States in which a job takes time of its crew."""
 MOVABLE = ("scheduled", "dispatched", "accepted")
@@ -47,21 +47,22 @@ _lead = aliased(Job)
 class Asked:
     """What is the same for all that is read.
 
-    :param span: what is planned; ``zone``: what the hours of rules mean; ``at_risk_from``: see ``tiers.Standing``.
+    :param span: what is planned; ``zone``: what the hours of rules mean; ``at_risk_from``: see ``tiers.Standing``;
+        ``fresh``: how old a position may be to tell where a crew is.
     """
 
     now: datetime
     span: Window
     zone: tzinfo
     at_risk_from: datetime
+    fresh: timedelta = FRESH
     skills: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def at(cls, now: datetime, span: Window, zone: tzinfo, at_risk_from: datetime) -> Asked:
+    def at(cls, now: datetime, span: Window, zone: tzinfo, at_risk_from: datetime, fresh: timedelta = FRESH) -> Asked:
         """With the skills that kinds of work need at that time."""
-        return cls(
-            now, span, zone, at_risk_from, {name: jobs.skill_for(kind, now) for name, kind in kinds.discover().items()}
-        )
+        skills = {name: jobs.skill_for(kind, now) for name, kind in kinds.discover().items()}
+        return cls(now, span, zone, at_risk_from, fresh, skills)
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,7 @@ def read_crews(asked: Asked, crew_ids: Collection[str]) -> list[PlanCrew]:
     running = running.where(Shift.ends_at > span.start, Shift.starts_at < span.end)
     for shift in db.session.execute(running.where(among(Shift.crew_id, wanted)).order_by(Shift.starts_at, Shift.id)):
         shifts[shift.crew_id].append(shift)
-    last = positions.last(sorted(shifts), asked.now - POSITION_COUNTS)
+    last = positions.last(sorted(shifts), asked.now - asked.fresh)
     names = "id code skills territory_ids base_lon base_lat equipment capacity".split()
     crews = db.session.execute(
         select(*(getattr(Crew, name) for name in names))

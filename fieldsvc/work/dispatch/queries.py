@@ -30,7 +30,12 @@ def find(run_id: str, actor_id: str | None, scope: Collection[str] | None) -> Di
 
 
 def _visible(found: DispatchRun, actor_id: str | None, scope: Collection[str] | None) -> bool:
-    if scope is None or found.requested_by == actor_id:
+    return found.requested_by == actor_id or within(found, scope)
+
+
+def within(found: DispatchRun, scope: Collection[str] | None) -> bool:
+    """Whether all territories of a run are in ``scope``."""
+    if scope is None:
         return True
     theirs = found.territory_ids or found.scope_territory_ids
     return theirs is not None and set(theirs) <= set(scope)

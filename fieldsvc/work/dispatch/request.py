@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 
 from fieldsvc.base.clock import new_id
 from fieldsvc.base.db import among, db
-from fieldsvc.base.errors import Conflict, Invalid
+from fieldsvc.base.errors import Conflict, Invalid, NotFound
 from fieldsvc.base.plain import plain
 from fieldsvc.history.record import Source, record
 from fieldsvc.people.models import Crew, Territory
@@ -17,7 +17,7 @@ from fieldsvc.work import jobs
 from fieldsvc.work.change import WAITING
 from fieldsvc.work.dispatch.basis import MOVABLE
 from fieldsvc.work.dispatch.conduct import Ring, release
-from fieldsvc.work.dispatch.queries import find
+from fieldsvc.work.dispatch.queries import find, within
 from fieldsvc.work.models import DispatchArea, DispatchDecision, DispatchRun, Job
 
 MODES = ("fill", "replan", "insert", "crew_out")
@@ -143,6 +143,8 @@ def accept(
     :raises Conflict: it was no what-if run, or is not done; a job that it says nothing of.
     """
     run = _held(run_id, source, scope)
+    if not within(run, scope):  # one's own, from when one had other territories
+        raise NotFound("dispatch run", run_id)
     if not run.what_if or run.state != "done":
         how = f"is {run.state}" if run.what_if else "has been carried out already"
         raise Conflict(f"the run {how}", "state-not-allowed", status_now=run.state)
