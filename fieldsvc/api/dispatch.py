@@ -195,7 +195,8 @@ def list_runs(args: dict[str, Any]) -> Any:
     with reading():
         query = dispatch.runs(g.actor.id, g.actor.scope)
         page = paging.fetch(query, (DispatchRun.created_at, DispatchRun.id), args)
-        body, headers = paging.answer(page, dispatch.row)
+        told = dispatch.rows(page.rows)
+        body, headers = paging.answer(page, lambda run: told[run.id])
     return body, 200, headers
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
 
 from fieldsvc.base.clock import format_time, utc_now
 from fieldsvc.base.db import db, reading, transaction
@@ -314,3 +314,20 @@ def test_whoever_has_lost_a_territory_carries_nothing_out_there(app: Flask) -> N
     assert moved.status_code == 200, moved.json
     assert problem(mine.post(f"/v1/dispatch-runs/{run['id']}/accept")) == (404, "not-found")
     assert job(client, made)["crew_id"] is None
+
+
+def test_a_list_of_runs_asks_the_database_as_often_as_one_run(app: Flask) -> None:
+    client = make_staff(app)
+    inspection(client)
+    asked: list[str] = []
+    with app.app_context():
+        engine = db.engine
+    event.listen(engine, "before_cursor_execute", lambda *args: asked.append(args[2]))
+    counts = []
+    for _ in range(2):
+        go(app, ask(client))
+        asked.clear()
+        shown = client.get("/v1/dispatch-runs").json["items"]
+        counts.append(len(asked))
+        assert all(run["not_assigned"] == {"no_territory": 1} for run in shown)
+    assert counts[0] == counts[1] and len(shown) == 2

@@ -9,7 +9,7 @@ be repeated at any point and does nothing twice.
 from fieldsvc.work.dispatch.area import plan_area
 from fieldsvc.work.dispatch.carry_out import carry_out
 from fieldsvc.work.dispatch.conduct import conduct, due
-from fieldsvc.work.dispatch.queries import area_row, areas, changes, decision_row, decisions, find, row, runs
+from fieldsvc.work.dispatch.queries import area_row, areas, changes, decision_row, decisions, find, row, rows, runs
 from fieldsvc.work.dispatch.request import MODES, accept, cancel, request
 
 __all__ = [
@@ -28,5 +28,6 @@ __all__ = [
     "plan_area",
     "request",
     "row",
+    "rows",
     "runs",
 ]

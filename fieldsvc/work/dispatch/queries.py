@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import aliased
 
-from fieldsvc.base.db import db
+from fieldsvc.base.db import among, db
 from fieldsvc.base.errors import NotFound
 from fieldsvc.base.plain import plain
 from fieldsvc.people.models import Crew
@@ -55,26 +55,48 @@ _RUN = (
 
 
 def row(found: DispatchRun) -> dict[str, Any]:
-    """A run, JSON-ready. ``not_assigned`` counts what it left, by reason, ``taken`` what became of its decisions; while
-    it goes on, ``considered`` and ``assigned`` are those of the areas that are done."""
+    """A run, JSON-ready; see :func:`rows`."""
+    return rows([found])[found.id]
+
+
+def rows(found: Sequence[DispatchRun]) -> dict[str, dict[str, Any]]:
+    """Runs by id, JSON-ready. ``not_assigned`` counts what a run left, by reason, ``taken`` what became of its
+    decisions; while it goes on, ``considered`` and ``assigned`` are those of the areas that are done."""
+    ids = [run.id for run in found]
+    areas_of: dict[str, list[Any]] = {run_id: [] for run_id in ids}
+    columns = (DispatchArea.run_id, DispatchArea.stage, DispatchArea.state)
+    for area in db.session.execute(
+        select(*columns, DispatchArea.considered, DispatchArea.assigned)
+        .where(among(DispatchArea.run_id, ids))
+        .order_by(DispatchArea.run_id, DispatchArea.number)
+    ):
+        areas_of[area.run_id].append(area)
+    left = _counted(ids, DispatchDecision.reason, DispatchDecision.crew_id.is_(None))
+    taken = _counted(ids, DispatchDecision.taken, DispatchDecision.taken.is_not(None))
+    return {
+        run.id: _progress(run, areas_of[run.id]) | {"not_assigned": left[run.id], "taken": taken[run.id]}
+        for run in found
+    }
+
+
+def _counted(run_ids: Sequence[str], column: Any, condition: ColumnElement[bool]) -> dict[str, dict[str, int]]:
+    """Run -> value of a column of its decisions -> how many."""
+    counted: dict[str, dict[str, int]] = {run_id: {} for run_id in run_ids}
+    query = select(DispatchDecision.run_id, column, func.count()).where(among(DispatchDecision.run_id, run_ids))
+    query = query.where(condition).group_by(DispatchDecision.run_id, column).order_by(column)
+    for run_id, value, count in db.session.execute(query):
+        counted[run_id][value] = count
+    return counted
+
+
+def _progress(found: DispatchRun, areas: Sequence[Any]) -> dict[str, Any]:
     shown = {name: plain(getattr(found, name)) for name in _RUN}
-    areas = db.session.execute(
-        select(DispatchArea.stage, DispatchArea.state, DispatchArea.considered, DispatchArea.assigned)
-        .where(DispatchArea.run_id == found.id)
-        .order_by(DispatchArea.number)
-    ).all()
     ended = [area for area in areas if area.state in ("done", "failed", "cancelled")]
     if found.finished_at is None or found.state == "cancelled":
         shown["considered"] = sum(area.considered for area in areas if area.stage == "area")
         shown["assigned"] = sum(area.assigned for area in areas)
     shown["stage"] = areas[-1].stage if areas and found.state == "running" else None
-    shown |= {"areas": len(areas), "areas_done": len(ended)}
-    mine = DispatchDecision.run_id == found.id
-    reasons = select(DispatchDecision.reason, func.count()).where(mine, DispatchDecision.crew_id.is_(None))
-    shown["not_assigned"] = dict(sorted(db.session.execute(reasons.group_by(DispatchDecision.reason)).all()))
-    taken = select(DispatchDecision.taken, func.count()).where(mine, DispatchDecision.taken.is_not(None))
-    shown["taken"] = dict(sorted(db.session.execute(taken.group_by(DispatchDecision.taken)).all()))
-    return shown
+    return shown | {"areas": len(areas), "areas_done": len(ended)}
 
 
 def areas(run_id: str) -> Select[DispatchArea]:
