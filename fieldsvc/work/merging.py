@@ -524,12 +524,22 @@ def _without(source: Source, lead: Job, home: Incident, was: Mapping[str, Any]) 
     fields: dict[str, Any] = {"hazards": hazards, "incident_id": home.id}
     if brought and not hazards:
         fields["priority"] = was["priority"]
-    fields["customers_affected"] = home.customers if home.calls > 1 else was["customers"]
+    fields["customers_affected"] = home.customers if home.calls > 1 else _told_at_first(lead, home, was)
     if was["reported_at"] is not None and lead.reported_at is not None:
         at = min(parse_time(was["reported_at"]), home.opened_at)
         if at != lead.reported_at:
             fields |= change.reported(source, lead, at)
     return fields
+
+
+def _told_at_first(lead: Job, home: Incident, was: Mapping[str, Any]) -> int | None:
+    """What the job said of its customers before anything was merged into its incident: merges are undone in any order,
+    and what one found there may be what another had brought."""
+    merged = select(IncidentMerge.before).where(IncidentMerge.into_id == home.id, IncidentMerge.undone_at.is_not(None))
+    for before in db.session.scalars(merged.order_by(IncidentMerge.decided_at, IncidentMerge.id).limit(50)):
+        if before and before.get("lead", {}).get("id") == lead.id:
+            return before["lead"]["customers"]  # type: ignore[no-any-return]
+    return was["customers"]  # type: ignore[no-any-return]
 
 
 def _send_out(source: Source, incident: Incident) -> None:

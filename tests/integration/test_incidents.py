@@ -346,6 +346,15 @@ def test_what_a_dispatcher_puts_together_needs_no_rule(storm: Storm) -> None:
     assert storm.field.get(f"/v1/tickets/{other['id']}")["job_id"] == other["job_id"]
 
 
+def test_merges_undone_in_another_order_leave_nothing_behind(storm: Storm) -> None:
+    one, second_call, third = storm.on_area(0), storm.away(80), storm.call(85, lon=storm.lon + 0.03, lat=storm.lat)
+    before = {job["id"]: (job["customers_affected"], job["priority"]) for job in storm.jobs()}
+    first, second = (done(storm.by_hand(one, other), 201) for other in (second_call, third))
+    for merge in (first, second):
+        storm.decide(merge, "undo")
+    assert {job["id"]: (job["customers_affected"], job["priority"]) for job in storm.jobs()} == before
+
+
 def test_declined_is_declined(storm: Storm) -> None:
     storm.on_area(0), storm.on_area(1)
     (proposed,) = storm.merges("proposed")
