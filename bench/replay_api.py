@@ -50,7 +50,8 @@ def compared(found: la.Calls, fleet: Sequence[PlanCrew], goals: Goals) -> list[s
         for number in range(HOUR // EVERY + 1):
             now = starts + later + number * EVERY
             hour.take([call for call in calls if call.at <= now])
-            through, directly = hour.run(now), hour.directly(now, goals)
+            directly = hour.directly(now, goals)
+            through = hour.run(now)
             runs, same, decided = runs + 1, same + (through == directly), decided + len(directly)
     every = EVERY // timedelta(minutes=1)
     return [
@@ -66,6 +67,7 @@ class _Hour:
         self.office = office
         self.calls: dict[str, la.Call] = {}
         self.job_ids: dict[str, str] = {}
+        self.held: dict[str, str] = {}
         self.crews = {f"C{number:03}": crew for number, crew in enumerate(crews)}
         self.territory = _territory(office, region, crews[0])
         self.crew_ids = {self._crew(code, crew, region): code for code, crew in self.crews.items()}
@@ -103,14 +105,15 @@ class _Hour:
             known = one["crew_id"] is not None
             begin = (self.crew_ids[one["crew_id"]], parse_time(one["planned_start"])) if known else None
             decided[self.job_ids[one["job_id"]]] = begin
+        self.held = {call_id: begin[0] for call_id, begin in decided.items() if begin is not None}
         return decided
 
     def directly(self, now: datetime, goals: Goals) -> Decided:
-        """What ``plan()`` decides about the same."""
+        """What ``plan()`` decides about the same, with the crews that have the jobs by the run before."""
         jobs, number_of = [], {}
         for number, call in enumerate(self.calls.values()):
             number_of[f"{number:05}"] = call.job.id
-            jobs.append(replace(call.job, id=f"{number:05}"))
+            jobs.append(replace(call.job, id=f"{number:05}", crew_id=self.held.get(call.job.id)))
         crews = [replace(crew, id=code, code=code) for code, crew in self.crews.items()]
         made = plan(jobs, crews, now, Geodesic(), goals)
         decided: Decided = {number_of[one.job_id]: None for one in made.unassigned}

@@ -68,6 +68,9 @@ def test_a_what_if_run_changes_nothing_until_it_is_accepted_job_by_job(app: Flas
     with app.app_context():
         dispatch.carry_out(run["id"], None, utc_now())
     assert get(client, run)["taken"] == {"accepted": 3, "changed_meanwhile": 1}
+    first = get(client, run)["accepted_at"]
+    again = client.post(f"/v1/dispatch-runs/{run['id']}/accept")
+    assert (again.status_code, again.json["accepted_at"]) == (202, first), "nothing was left to be accepted"
     assert [job(client, one)["crew_id"] for one in (wrong, pinned)] == [near, far]
     left = {decision["job_id"]: decision for decision in decisions(client, run)}[cancelled["id"]]
     assert left["taken"] == "changed_meanwhile" and "status" in left["why"]["changed"]
@@ -121,12 +124,16 @@ def test_the_work_of_a_crew_that_drops_out_goes_to_others_that_keep_theirs(app: 
     ids = make_territories(app)
     client = make_staff(app)
     ill, well = (make_crew(app, code, [ids["A"]]) for code in ("ILL", "WELL"))
-    theirs, pinned, other, waiting = (inspection(client) for _ in range(4))
+    theirs, pinned, other, waiting = (inspection(client, lon=lon) for lon in (111.58, 111.55, 111.55, 111.55))
     assign(client, theirs, ill)
     assign(client, pinned, ill, pin=True)
     assign(client, other, well)
+    whole = ask(client, mode="replan", what_if=True)
+    go(app, whole)
     run = ask(client, mode="crew_out", without_crew_ids=[ill])
     go(app, run)
+    before = get(client, run)["before"]
+    assert before["metres"] == get(client, whole)["before"]["metres"] > 0, "what the one who is out would have driven"
     assert [job(client, one)["crew_id"] for one in (theirs, pinned, other, waiting)] == [well, ill, well, None]
     assert get(client, run)["not_assigned"] == {"pinned_crew_away": 1}
 

@@ -48,7 +48,7 @@ Solver = Callable[[Sequence[PlanJob], Sequence[PlanCrew], datetime, TravelTimes,
 @dataclass(frozen=True)
 class Basis:
     """What one area is planned on. ``works``: what the plan decides about; ``kept``: ids of those that stay with their
-    crew unless they no longer fit there."""
+    crew unless they no longer fit there. ``out``: the days of crews that the run does without."""
 
     asked: Asked
     works: list[Work]
@@ -57,6 +57,7 @@ class Basis:
     crews: list[PlanCrew]
     ahead: list[PlanJob]
     goals: Goals
+    out: list[Day]
 
 
 def plan_area(
@@ -79,8 +80,8 @@ def plan_area(
             basis = _read(run, area, now, travel, zone, fresh)
         made = _solved(basis, travel, plan)
         totals = {
-            "before": day_book.before(basis.days, basis.works, now, travel, basis.goals),
-            "after": day_book.after(basis.days, basis.works, made, now, travel, basis.goals),
+            "before": day_book.before([*basis.days, *basis.out], basis.works, now, travel, basis.goals),
+            "after": day_book.after([*basis.days, *basis.out], basis.works, made, now, travel, basis.goals),
             "travel": asdict(made.travel) | {"notes": list(made.travel.notes)},
         }
         with reading():
@@ -159,7 +160,16 @@ def _read(
         crews=[crew for crew, _ in settled],
         ahead=[job for _, jobs in settled for job in jobs],
         goals=book.goals,
+        out=_dropped_out(run, area, asked, chosen),
     )
+
+
+def _dropped_out(run: DispatchRun, area: DispatchArea, asked: Asked, chosen: Collection[str]) -> list[Day]:
+    """The days of the crews that the run does without: what they would have driven is part of the plan in force."""
+    if run.mode != "crew_out" or area.stage == "border":
+        return []
+    crew_ids = frozenset(run.without_crew_ids or ())
+    return day_book.hold(read_crews(asked, crew_ids), _held(asked, crew_ids, {}), chosen, ())
 
 
 def _with_time(

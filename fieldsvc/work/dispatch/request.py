@@ -156,7 +156,9 @@ def accept(
             if job_id not in known:
                 raise Conflict(f"/job_ids/{place}: the run says nothing of this job")
     wanted = update(DispatchDecision).where(mine, DispatchDecision.taken.is_(None))
-    db.session.execute(wanted.values(taken="wanted").execution_options(synchronize_session=False))
+    chosen = db.session.execute(wanted.values(taken="wanted").execution_options(synchronize_session=False))
+    if not chosen.rowcount:  # type: ignore[attr-defined]
+        return run  # accepted before: who did it, and when, stays
     run.accepted_at, run.accepted_by, run.accepted_by_name = source.recorded_at, source.id, source.name
     record(source, "dispatch.accepted", "dispatch_run", run.id, after={"jobs": len(job_ids) if job_ids else "all"})
     return run
