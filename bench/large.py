@@ -95,7 +95,7 @@ def _seed(service: Running, size: Size, begins: datetime) -> tuple[Counter[str],
     """Territories, crews with a shift, and jobs; how many jobs and crews there are by territory's code."""
     areas = nyc.districts()
     draw = random.Random(SEED)
-    chosen = draw.sample(nyc.complaints(areas), size.jobs)
+    chosen = draw.sample(nyc.complaints(areas, once=False), size.jobs)
     demand = Counter(areas[one.district].code for one in chosen)
     fleet: Counter[str] = Counter()
     source = (nyc.DATA / "nyc_territories" / "community_districts.geojson").read_bytes()

@@ -82,19 +82,24 @@ def districts(data: Path = DATA) -> list[District]:
     return sorted(found, key=lambda one: one.code)
 
 
-def complaints(areas: Sequence[District], data: Path = DATA) -> list[Complaint]:
-    """Every place complained of, once, in the order of the file; what lies in no district is left out."""
-    rows: dict[tuple[str, str], dict[str, str]] = {}
+def complaints(areas: Sequence[District], data: Path = DATA, *, once: bool = True) -> list[Complaint]:
+    """Every place complained of, ``once`` or as often as it was, in the order of the file; what lies in no district is
+    left out."""
+    found: list[dict[str, str]] = []
+    known: set[tuple[str, str]] = set()
     with (data / "nyc_streetlights" / "complaints_2024-01_2025-09.csv").open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            rows.setdefault((row["longitude"], row["latitude"]), row)
-    points = shapely.points([(float(lon), float(lat)) for lon, lat in rows])
+            place = (row["longitude"], row["latitude"])
+            if not once or place not in known:
+                found.append(row)
+            known.add(place)
+    points = shapely.points([(float(row["longitude"]), float(row["latitude"])) for row in found])
     inside, area = shapely.STRtree([one.shape for one in areas]).query(points, predicate="within")
     district = dict(zip(inside.tolist(), area.tolist(), strict=True))
     return [
-        Complaint(row["descriptor"], float(lon), float(lat), district[place])
-        for place, ((lon, lat), row) in enumerate(rows.items())
-        if place in district
+        Complaint(row["descriptor"], float(row["longitude"]), float(row["latitude"]), district[number])
+        for number, row in enumerate(found)
+        if number in district
     ]
 
 

@@ -222,6 +222,7 @@ def test_a_customer_with_points_in_two_areas_is_visited_on_one_day_or_a_month_ap
     points = [house(1), house(2, "T2", customer_id="c1"), house(3, "T2"), *(house(n) for n in range(10, 21))]
     made = schedule(points, [], ONE, DAYS, TERMS)
     check(made, points, [], ONE)
+    assert len(made.placed) + len(made.left) == len(points)
 
 
 def test_more_than_a_day_of_work_at_one_customer_is_divided() -> None:

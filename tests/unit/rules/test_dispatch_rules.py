@@ -57,7 +57,7 @@ def test_what_nobody_has_said_is_not_guessed(tmp_path: Path):
     ],
 )
 def test_what_a_rule_may_be(tmp_path: Path, of: str, name: str, value: str):
-    rules.load_folder(written(tmp_path, entry(of, name, value)))
+    assert isinstance(rules.load_folder(written(tmp_path, entry(of, name, value))), rules.RuleBook)
 
 
 @pytest.mark.parametrize(
