@@ -45,6 +45,11 @@ def descendants(pid: int) -> set[int]:
     return children.union(*(descendants(child) for child in children)) if children else set()
 
 
+def _hear_ctrl_c() -> None:
+    """A shell that starts the tests in the background has all their children ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Up:
     """One `fieldsvc up` in a folder of its own, with what it prints."""
 
@@ -60,6 +65,7 @@ class Up:
         self.process = subprocess.Popen(
             command, cwd=folder, env=self.env,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+            preexec_fn=_hear_ctrl_c,  # noqa: PLW1509 - one system call, nothing that could lock
         )  # fmt: skip
         self.reader = threading.Thread(target=self._read)
         self.reader.start()
