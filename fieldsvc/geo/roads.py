@@ -43,11 +43,6 @@ class RefusedRow(NamedTuple):
     reason: str
 
 
-class _Edge(NamedTuple):
-    metres: float
-    seconds: float
-
-
 class RoadNetwork:
     """Nodes, and one-way edges between them with their lengths and times. Never changed once read: safe to share."""
 

@@ -38,7 +38,6 @@ REMARKS = frozenset({"note.add", "job.update", "defect.report", "customer.update
 WORK = "work"
 """The row of every operation that a kind adds: work on site, which implies that the job is in progress."""
 
-NOT_YET_OUT = frozenset({"waiting_to_be_scheduled", "scheduled"})
 BEFORE_SITE = ("dispatched", "accepted", "enroute")
 STOPPED = ("waiting_on_material", "suspended")
 DONE = frozenset({"completed", "closed"})
