@@ -2,6 +2,7 @@
 
 BIN     := .venv/bin
 READY   := .venv/.ready
+LIBS    := fieldsvc/console/node_modules/.ready
 CLIENTS := tests/interop/node_modules/.ready
 DB      ?= both
 JOBS    ?= 2
@@ -29,7 +30,7 @@ help:
 	@echo
 	@echo "Set-up happens by itself: Python 3.11 or newer and a package registry are enough, no root, no Docker."
 
-setup: $(READY)
+setup: $(READY) $(LIBS)
 
 $(READY): requirements-dev.lock pyproject.toml tools/find-python
 	@set -e; python="$$(sh tools/find-python)"; \
@@ -39,21 +40,26 @@ $(READY): requirements-dev.lock pyproject.toml tools/find-python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# Public sync clients of the tests; Node comes with the development requirements.
+# Browser libraries of the console.
+$(LIBS): fieldsvc/console/package-lock.json fieldsvc/console/.npmrc | $(READY)
+	@cd fieldsvc/console && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --silent
+	@touch $@
+
+# Public sync clients of the tests, and axe; Node comes with the development requirements.
 $(CLIENTS): tests/interop/package-lock.json tests/interop/.npmrc | $(READY)
 	@cd tests/interop && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --silent
 	@touch $@
 
-demo: $(READY)
+demo: $(READY) $(LIBS)
 	$(BIN)/fieldsvc demo $(if $(DATA),--data "$(DATA)") $(if $(EXIT),--exit)
 
 simulate: $(READY)
 	$(BIN)/fieldsvc simulate $(ARGS)
 
-run: $(READY)
+run: $(READY) $(LIBS)
 	$(BIN)/fieldsvc up
 
-test: $(READY) $(CLIENTS)
+test: $(READY) $(LIBS) $(CLIENTS)
 	$(BIN)/python -m pytest --db $(DB) -n $(JOBS) --dist loadscope $(ARGS)
 
 check: $(READY)
@@ -67,7 +73,7 @@ check: $(READY)
 fuzz: $(READY)
 	$(BIN)/python -m tools.fuzz $(ARGS)
 
-bench: $(READY)
+bench: $(READY) $(LIBS)
 	$(BIN)/python -m bench.push
 	$(BIN)/python -m bench.pull
 	$(BIN)/python -m bench.sync
@@ -85,4 +91,4 @@ lock: $(READY)
 	$(BIN)/python -m tools.lock
 
 clean:
-	rm -rf .venv tests/interop/node_modules .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist build
+	rm -rf .venv fieldsvc/console/node_modules tests/interop/node_modules .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist build

@@ -29,7 +29,8 @@ class Settings:
 
     ``trusted_proxies`` is how many reverse proxies stand in front: that many entries of ``X-Forwarded-*`` are believed.
     ``zone`` is the local time that rules mean by "at night" (IANA name). ``travel`` says where travel times come from:
-    ``geodesic``, ``roads:<folder>``, ``osrm:<url>`` or ``valhalla:<url>``.
+    ``geodesic``, ``roads:<folder>``, ``osrm:<url>`` or ``valhalla:<url>``. ``map_tiles`` is where browsers get a base
+    map from, such as ``https://tiles.example.org/{z}/{x}/{y}.png``, and ``map_credit`` whom it thanks.
     """
 
     database_url: str = field(default="sqlite:///var/fieldsvc.db", repr=False)
@@ -44,6 +45,8 @@ class Settings:
     queue_prefix: str = "fieldsvc"
     zone: str = "UTC"
     travel: str = field(default="geodesic", repr=False)
+    map_tiles: str = ""
+    map_credit: str = ""
 
     push_ops: int = 200
     push_bytes: int = 1024 * 1024
@@ -53,6 +56,7 @@ class Settings:
     request_bytes: int = 16 * 1024 * 1024
 
     api_token_ttl: int = 90 * 86400
+    session_ttl: int = 12 * 3600
     enrolment_code_ttl: int = 15 * 60
     upload_ttl: int = 7 * 86400
     feed_horizon: int = 90 * 86400
@@ -101,13 +105,24 @@ class Settings:
                 values["database_url"] = f"sqlite:///{Path(env['FIELDSVC_DATA_DIR']).resolve()}/fieldsvc.db"
         if env.get("FIELDSVC_RULES_DIR"):
             values["rules_dir"] = Path(env["FIELDSVC_RULES_DIR"])
-        for name in ("secret_key", "log_level", "queue_prefix", "evidence_url", "zone", "travel", *_LIMITS):
+        for name in (
+            "secret_key",
+            "log_level",
+            "queue_prefix",
+            "evidence_url",
+            "zone",
+            "travel",
+            "map_tiles",
+            "map_credit",
+            *_LIMITS,
+        ):
             if raw := env.get(f"FIELDSVC_{name.upper()}"):
                 values[name] = _CHECKS[name](name, raw) if name in _CHECKS else raw
         if "FIELDSVC_LOG_JSON" in env:
             values["log_json"] = env["FIELDSVC_LOG_JSON"].lower() in ("1", "true", "yes")
         for name in (
             "push_ops push_bytes op_bytes pull_rows attachment_bytes request_bytes api_token_ttl "
+            "session_ttl "
             "enrolment_code_ttl upload_ttl feed_horizon reconcile_attempts sweep_interval trusted_proxies inbox_deep "
             "inbox_full snapshot_seconds position_ttl position_seconds position_metres position_fresh"
         ).split():
@@ -169,7 +184,21 @@ def _travel(name: str, travel: str) -> str:
     return travel
 
 
-_CHECKS = {"evidence_url": _evidence_url, "zone": _zone, "travel": _travel, **dict.fromkeys(_LIMITS, _limit)}
+def _map_tiles(name: str, url: str) -> str:
+    if not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?/[^\s'\"<>;,]*", url) or not all(
+        part in url for part in ("{z}", "{x}", "{y}")
+    ):
+        raise BadSetting("FIELDSVC_MAP_TILES must look like https://tiles.example.org/{z}/{x}/{y}.png")
+    return url
+
+
+_CHECKS = {
+    "map_tiles": _map_tiles,
+    "evidence_url": _evidence_url,
+    "zone": _zone,
+    "travel": _travel,
+    **dict.fromkeys(_LIMITS, _limit),
+}
 
 
 def _database_url(url: str) -> str:

@@ -161,7 +161,7 @@ class Blueprint(flask_smorest.Blueprint):
         def decorate(view: View) -> View:
             @wraps(view)
             def wrapper(*args: Any, **kwargs: Any) -> Any:
-                loaded = _query(instance) if location == "query" else load(instance, json_body(required=required))
+                loaded = query(instance) if location == "query" else load(instance, json_body(required=required))
                 return view(*args, loaded, **kwargs)
 
             document(wrapper, errors=of_body)
@@ -229,7 +229,8 @@ def refuse_query() -> None:
         raise problems.invalid({name: ["is not known here"] for name in names}, where="query")
 
 
-def _query(schema: ma.Schema) -> Any:
+def query(schema: ma.Schema) -> Any:
+    """The query parameters of this request as ``schema`` reads them; what is unknown, repeated or wrong is 422."""
     check_query_text()
     data: dict[str, Any] = {}
     repeated = {}

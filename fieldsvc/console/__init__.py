@@ -1,34 +1,46 @@
-"""Pages for people: for now the first page, which says what runs here and what to do next."""
+"""The dispatcher's console: pages for people. They call the same functions as the API; there is no second API.
+
+How a page is made is told in :mod:`fieldsvc.console.frame`, who is signed in by :mod:`fieldsvc.console.session`, how
+things are called in the visitor's language by :mod:`fieldsvc.console.words`, and how the pieces look by the macros in
+``templates/_parts.html`` and ``static/console.css``.
+"""
 
 from __future__ import annotations
 
-from flask import Blueprint, Flask, Response, render_template, request
+import importlib
 
-from fieldsvc import __version__
+from flask import Flask
+from flask_babel import lazy_gettext as _l
 
-_CSP = (
-    "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+PAGES = ("board",)
+"""The modules of this package that have pages, in alphabetical order."""
+
+MENU = (
+    ("board", _l("Board"), "b", ()),
+    ("intake", _l("New ticket"), "n", ("dispatcher", "supervisor")),
+    ("runs", _l("Plans"), "p", ()),
+    ("reviews", _l("Reviews"), "r", ()),
+    ("sync_desk", _l("Sync desk"), "s", ()),
+    ("customers", _l("Customers"), "c", ()),
+    ("crews", _l("Crews"), "w", ()),
+    ("territories", _l("Territories"), "t", ()),
+    ("history", _l("History"), "h", ()),
+    ("users", _l("Users"), "u", ("admin",)),
 )
-
-pages = Blueprint("console", __name__, template_folder="templates", static_folder="static", static_url_path="/static")
+"""Endpoint, text, second key of its shortcut (after g), roles that see it (none: all)."""
 
 
 def init_app(app: Flask) -> None:
     """Put the pages on ``app``."""
+    from fieldsvc.console import errors, libraries, session, words
+    from fieldsvc.console.frame import pages
+
+    for name in PAGES:
+        importlib.import_module(f"fieldsvc.console.{name}")
+    session.init_app(app)
+    words.init_app(app)
+    libraries.init_app(app)
     app.register_blueprint(pages)
-    app.view_functions["console.static"].__dict__["__access__"] = "public: style sheets and pictures of the pages"
-
-
-@pages.get("/")
-def home() -> str:
-    """The first page: what this is, that it runs, and the first three commands."""
-    return render_template("home.html", version=__version__, address=request.host_url.rstrip("/"))
-
-
-home.__access__ = "public: tells nothing but the version"  # type: ignore[attr-defined]
-
-
-@pages.after_request
-def _guard(response: Response) -> Response:
-    response.headers["Content-Security-Policy"] = _CSP
-    return response
+    errors.init_app(app)
+    app.jinja_env.globals["menu"] = lambda: [entry for entry in MENU if f"console.{entry[0]}" in app.view_functions]
+    app.view_functions["console.static"].__dict__["__access__"] = "public: style sheets, scripts and icons of the pages"

@@ -21,6 +21,7 @@ from fieldsvc.base.clock import format_time, new_id
 from fieldsvc.base.db import db
 from fieldsvc.base.errors import Conflict, FieldsvcError, Invalid, NotFound
 from fieldsvc.history.record import Source, record
+from fieldsvc.people import actors
 from fieldsvc.people.actors import ADMIN, ROLES, token_hash
 from fieldsvc.people.models import ApiToken, Staff, StaffTerritory, Territory
 
@@ -170,6 +171,14 @@ def check_password(username: str, password: str) -> Login:
     if row is None or not row.active:
         raise refused
     return Login(row.id, hash_password(password) if _hasher.check_needs_rehash(stored) else None)
+
+
+def session_ident(staff_id: str) -> str:
+    """What a browser's session is to keep of this account.
+
+    :raises NotFound: no such account.
+    """
+    return actors.session_ident(staff_id, get(staff_id).password_hash)
 
 
 def renew_hash(login: Login) -> None:

@@ -33,6 +33,7 @@ def test_every_setting_can_be_set(tmp_path: Path) -> None:
     other: dict[str, Any] = {"database_url": "sqlite:///other.db", "redis_url": "redis://r"}
     other |= {"data_dir": tmp_path, "rules_dir": tmp_path, "evidence_url": "s3://bucket/prefix"}
     other |= {"zone": "Asia/Shanghai", "travel": "osrm:https://u:p@router.example.org/cars"}
+    other |= {"map_tiles": "https://tiles.example.org:8443/{z}/{x}/{y}.png?v=1"}
     for setting in fields(Settings):
         value = other.get(setting.name)
         if value is None:
@@ -79,6 +80,9 @@ def test_every_way_to_write_a_postgresql_address_is_taken(url: str) -> None:
         ("FIELDSVC_TRAVEL", "osrm:ftp://router"),
         ("FIELDSVC_TRAVEL", "osrm:http://router?key=1"),
         ("FIELDSVC_TRAVEL", "valhalla:http://"),
+        ("FIELDSVC_MAP_TILES", "https://tiles.example.org/{z}/{x}.png"),
+        ("FIELDSVC_MAP_TILES", "https://tiles.example.org; script-src */{z}/{x}/{y}"),
+        ("FIELDSVC_SESSION_TTL", "0"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused_by_its_name(name: str, value: str) -> None:

@@ -1,0 +1,167 @@
+"""How things are called in the visitor's language, and times in the visitor's zone.
+
+Three kinds of text: what pages say themselves is in their templates (``_()``); codes of the service have a word here
+(:func:`word`); sentences that the rooms make, such as the reason of a refusal, are translated by their pattern
+(:func:`said`).
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from flask import Flask, current_app, redirect, request, session, url_for
+from flask_babel import Babel, format_datetime
+from flask_babel import gettext as _
+from flask_babel import lazy_gettext as _l
+from markupsafe import Markup
+
+from fieldsvc.base.clock import format_time, parse_time, utc_now
+from fieldsvc.console.frame import keep, may, own_path, pages, public
+
+LANGUAGES = {"en": "English", "zh": "中文"}
+THEMES = ("auto", "light", "dark")
+
+_babel = Babel()
+
+_WORDS: dict[str, Any] = {
+    # kinds of jobs
+    "repair": _l("Repair"),
+    "meter_change": _l("Meter change"),
+    "safety_inspection": _l("Safety inspection"),
+    "assist": _l("Assistance"),
+    # roles
+    "dispatcher": _l("Dispatcher"),
+    "supervisor": _l("Supervisor"),
+    "auditor": _l("Auditor"),
+    "admin": _l("Administrator"),
+}
+"""Code → its word. A code that has none is shown as it is, with spaces for underscores."""
+
+
+def init_app(app: Flask) -> None:
+    """Languages, zones, and the filters templates use."""
+    app.config["BABEL_TRANSLATION_DIRECTORIES"] = "console/translations"
+    _babel.init_app(app, locale_selector=language, timezone_selector=lambda: zone().key)
+    app.jinja_env.add_extension("jinja2.ext.do")
+    app.jinja_env.filters |= {
+        "word": word,
+        "said": said,
+        "moment": moment,
+        "clock": clock_time,
+        "since": since,
+        "iso": iso,
+    }
+    app.jinja_env.globals |= {
+        "may": may,
+        "languages": LANGUAGES,
+        "themes": THEMES,
+        "language": language,
+        "theme": lambda: session.get("theme", "auto"),
+        "zone": lambda: zone().key,
+        "now": utc_now,
+    }
+
+
+def language() -> str:
+    """The visitor's language: chosen, else what the browser asks for, else English."""
+    chosen = session.get("language")
+    if chosen in LANGUAGES:
+        return str(chosen)
+    return request.accept_languages.best_match(list(LANGUAGES)) or "en"
+
+
+def zone() -> ZoneInfo:
+    """The visitor's time zone, as the browser tells it in a cookie; else the one of the service."""
+    return _known_zone(request.cookies.get("zone", "")) or current_app.extensions["fieldsvc.settings"].local_zone
+
+
+@lru_cache(256)
+def _known_zone(name: str) -> ZoneInfo | None:
+    try:
+        return ZoneInfo(name) if re.fullmatch(r"[A-Za-z]+(/[A-Za-z0-9_+-]+){0,2}", name) else None
+    except (KeyError, ValueError, OSError):
+        return None
+
+
+def word(code: Any) -> str:
+    """What a code is called."""
+    found = _WORDS.get(str(code))
+    return str(found) if found is not None else str(code).replace("_", " ").replace("-", " ")
+
+
+def said(text: Any) -> str:
+    """A sentence of a room in the visitor's language; one that no pattern knows stays as it is."""
+    return str(text)
+
+
+def at(value: datetime | str) -> datetime:
+    """A time, whether it comes as one or as RFC 3339 text."""
+    return parse_time(value) if isinstance(value, str) else value.astimezone(UTC)
+
+
+def moment(value: datetime | str | None, style: str = "day") -> Markup | str:
+    """A time as ``<time>``: ``day`` shows date and time as short as they can be told, ``full`` everything, ``date`` the
+    day alone. Pointing at it tells it in full, with the zone.
+    """
+    if not value:
+        return "–"
+    when = at(value)
+    here = when.astimezone(zone())
+    today = utc_now().astimezone(zone()).date()
+    patterns = {
+        "date": "yyyy-MM-dd",
+        "full": "yyyy-MM-dd HH:mm:ss",
+        "day": "HH:mm" if here.date() == today else "MM-dd HH:mm" if here.year == today.year else "yyyy-MM-dd HH:mm",
+    }
+    shown = format_datetime(when, patterns[style])
+    whole = format_datetime(when, "yyyy-MM-dd HH:mm:ss") + " " + zone().key
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(format_time(when), whole, shown)
+
+
+def iso(value: datetime | str) -> str:
+    """A time as scripts read it: RFC 3339 in UTC."""
+    return format_time(at(value))
+
+
+def clock_time(value: datetime | str | None) -> str:
+    """Hour and minute alone."""
+    return format_datetime(at(value), "HH:mm") if value else "–"
+
+
+def since(value: datetime | str | None) -> str:
+    """How long ago, roughly: 5 min, 3 h, 2 d. Times to come have a minus."""
+    if not value:
+        return "–"
+    return span(round((utc_now() - at(value)).total_seconds()))
+
+
+def span(seconds: int) -> str:
+    """A duration, roughly, in its largest fitting unit."""
+    rest = abs(seconds)
+    if rest < 90:
+        shown = _("%(count)s s", count=rest)
+    elif rest < 90 * 60:
+        shown = _("%(count)s min", count=round(rest / 60))
+    elif rest < 36 * 3600:
+        shown = _("%(count)s h", count=round(rest / 3600))
+    else:
+        shown = _("%(count)s d", count=round(rest / 86400))
+    return f"-{shown}" if seconds < 0 else str(shown)
+
+
+@pages.post("/preferences")
+@public("language and theme of this browser; tells nothing and is kept in the visitor's own cookie")
+def preferences() -> Any:
+    """Remember language and theme, and go on where one was."""
+    for name, known in (("language", LANGUAGES), ("theme", THEMES)):
+        if (chosen := request.form.get(name)) in known:
+            keep(name, str(chosen))
+    to = own_path(request.form.get("next", ""), request.host_url)
+    return redirect(to or url_for("console.board"), 303)
+
+
+__all__ = ["LANGUAGES", "at", "clock_time", "iso", "language", "moment", "said", "since", "span", "word", "zone"]
