@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.browser.console import Console
-from tests.running import Running
+from tests.running import Running, running
 
 _OPTIONS = (
     "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync".split()
@@ -36,6 +36,18 @@ def browser() -> Iterator[Browser]:
         chromium = playwright.chromium.launch(executable_path=path, args=_OPTIONS)
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="session")
+def served(
+    database: str,
+    templates: Callable[[str], str],
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Running]:
+    """A service as processes for all modules of this folder: each test works in a territory of its own."""
+    with running(database, templates, request, tmp_path_factory.mktemp("service")) as served:
+        yield served
 
 
 @pytest.fixture
