@@ -1,0 +1,97 @@
+// What the board shows, held once for list, map and timeline: jobs, crews, what is pointed at and what is selected.
+//
+// Events: `load` (everything is new), `change` (detail {jobs: [ids], crews: [ids]}; what has gone is no longer in the
+// maps), `point` (detail {job, crew}: ids or null), `select` (detail {ids}: all that are selected now).
+
+import { ask } from "./console.js";
+
+/**
+ * @typedef {{id: string, number: string, kind: string, status: string, priority: number, tier: string,
+ *   hazards: boolean, lon: ?number, lat: ?number, crew_id: ?string, planned_start: ?string, planned_end: ?string,
+ *   planned_order: ?number, pinned: boolean, due_at: ?string, service_minutes: number, window_start: ?string,
+ *   window_end: ?string, rev: number, title: string, address: ?string, territory_id: ?string, at_risk: boolean}} Job
+ *   Times are RFC 3339 in UTC; `due_at` is when the next promise runs out.
+ * @typedef {{id: string, code: string, name: string, base: ?[number, number],
+ *   position: ?{lon: number, lat: number, at: string}, last_seen_at: ?string, silent: boolean,
+ *   shifts: {starts_at: string, ends_at: string, breaks: object[]}[], skills: string[], territory_ids: string[]}} Crew
+ */
+
+const AT_ONCE = 200; // ids in one address
+const ALL_ANEW = 1000; // when more than this has changed, everything is asked for
+
+export class Store extends EventTarget {
+  /** @param {string} [query] the filters, as they stand in the address; `day` among them. */
+  constructor(query = "") {
+    super();
+    /** @type {Map<string, Job>} */
+    this.jobs = new Map();
+    /** @type {Map<string, Crew>} */
+    this.crews = new Map();
+    this.filters = new URLSearchParams(query);
+    this.selected = new Set();
+    this.pointed = { job: null, crew: null };
+    this.counts = {};
+    this.day = null; // YYYY-MM-DD
+    this.cursor = null; // where the stream goes on
+    this.cut = false; // there are more jobs than are shown
+    this.asked = 0;
+  }
+
+  /** Get everything anew by `filters`. An answer that a later question has overtaken is dropped. */
+  async load() {
+    const asked = ++this.asked;
+    const found = await ask(`/board/data?${this.filters}`);
+    if (asked !== this.asked) return;
+    this.jobs = new Map(rows(found.jobs).map((job) => [job.id, job]));
+    this.crews = new Map(found.crews.map((crew) => [crew.id, crew]));
+    Object.assign(this, { counts: found.counts, day: found.day, cursor: found.cursor, cut: found.cut });
+    this.select([...this.selected].filter((id) => this.jobs.has(id)));
+    this.tell("load");
+  }
+
+  /** Get these jobs and crews anew; those that no longer fit the filters go. */
+  async refresh(jobIds, crewIds = []) {
+    if (jobIds.length + crewIds.length > ALL_ANEW) return this.load();
+    const asked = this.asked;
+    const changed = { jobs: [], crews: [] };
+    for (let from = 0; from < Math.max(jobIds.length, crewIds.length); from += AT_ONCE) {
+      const query = new URLSearchParams(this.filters);
+      query.set("ids", jobIds.slice(from, from + AT_ONCE).join(","));
+      query.set("crews", crewIds.slice(from, from + AT_ONCE).join(","));
+      const found = await ask(`/board/jobs?${query}`);
+      if (asked !== this.asked) return;
+      for (const job of rows(found.jobs)) this.jobs.set(job.id, job);
+      for (const id of found.gone) this.jobs.delete(id);
+      for (const crew of found.crews) this.crews.set(crew.id, crew);
+      this.counts = found.counts;
+      changed.jobs.push(...rows(found.jobs).map((job) => job.id), ...found.gone);
+      changed.crews.push(...found.crews.map((crew) => crew.id));
+    }
+    const kept = [...this.selected].filter((id) => this.jobs.has(id));
+    if (kept.length !== this.selected.size) this.select(kept);
+    this.tell("change", changed);
+  }
+
+  /** Light one job or crew in every view; `null`: none. */
+  point(what) {
+    const pointed = { job: what?.job ?? null, crew: what?.crew ?? null };
+    if (pointed.job === this.pointed.job && pointed.crew === this.pointed.crew) return;
+    this.pointed = pointed;
+    this.tell("point", pointed);
+  }
+
+  /** Select these jobs, in place of or (`add`) besides those that are. */
+  select(ids, { add = false } = {}) {
+    this.selected = new Set(add ? [...this.selected, ...ids] : ids);
+    this.tell("select", { ids: [...this.selected] });
+  }
+
+  tell(name, detail = null) {
+    this.dispatchEvent(new CustomEvent(name, { detail }));
+  }
+}
+
+/** A table of columns and rows as objects. */
+export function rows({ columns, rows }) {
+  return rows.map((row) => Object.fromEntries(columns.map((name, place) => [name, row[place]])));
+}
