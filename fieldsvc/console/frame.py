@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any
+from urllib.parse import urlencode
 
 import marshmallow as ma
 from flask import Blueprint, Response, flash, g, redirect, request, session, url_for
@@ -163,6 +164,28 @@ def entered(schema: type[ma.Schema]) -> dict[str, Any]:
         takes_list = name in fields and isinstance(fields[name], ma.fields.List)
         found[name] = given if takes_list else given[0]
     return found
+
+
+def asked(schema: type[ma.Schema]) -> dict[str, Any]:
+    """The parameters of this address as the schema of a list reads them; empty ones count as not given.
+
+    :raises Invalid: one is unknown or wrong.
+    """
+    given = {name: [value.strip() for value in values if value.strip()] for name, values in request.args.lists()}
+    fields = {field.data_key or name: field for name, field in schema().fields.items()}
+    takes_list = {name for name, field in fields.items() if isinstance(field, ma.fields.List)}
+    with from_text():
+        read = {name: values if name in takes_list else values[0] for name, values in given.items() if values}
+        found: dict[str, Any] = load(schema(), read)
+    return found
+
+
+def further(cursor: str | None) -> str | None:
+    """The address of the next page of the list at this address; None: there is none."""
+    if cursor is None:
+        return None
+    query = [(name, value) for name, value in request.args.items(multi=True) if name != "cursor" and value]
+    return f"{request.path}?{urlencode([*query, ('cursor', cursor)])}"
 
 
 def _by_field(error: FieldsvcError) -> dict[str, str]:
