@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Select, select
 
 from fieldsvc.base.clock import format_time
+from fieldsvc.base.db import db
 from fieldsvc.history.models import HistoryEntry
 
 
@@ -58,6 +59,18 @@ def _narrow(query: Select[HistoryEntry], wanted: Wanted) -> Select[HistoryEntry]
     if wanted.until is not None:
         query = query.where(HistoryEntry.recorded_at < wanted.until)
     return query
+
+
+def latest(
+    actions: Collection[str], most: int, *, entity_id: str | None = None, crew_id: str | None = None
+) -> list[HistoryEntry]:
+    """The last entries with one of ``actions`` about one thing or one crew, the newest first: who has changed it."""
+    query = select(HistoryEntry).where(HistoryEntry.action.in_(actions))
+    if entity_id is not None:
+        query = query.where(HistoryEntry.entity_id == entity_id)
+    if crew_id is not None:
+        query = query.where(HistoryEntry.crew_id == crew_id)
+    return list(db.session.scalars(query.order_by(HistoryEntry.seq.desc()).limit(most)))
 
 
 def rendered(entry: HistoryEntry) -> dict[str, Any]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import select
 
-from fieldsvc.base.clock import format_time, new_id
-from fieldsvc.base.db import db
+from fieldsvc.base.clock import format_time, new_id, parse_time
+from fieldsvc.base.db import among, db
 from fieldsvc.base.errors import Conflict, Forbidden, Invalid, NotFound
 from fieldsvc.base.plain import plain
 from fieldsvc.feed import publish
@@ -157,6 +157,62 @@ def add_shift(
     return shift
 
 
+def add_shifts(
+    actor: Actor,
+    now: datetime,
+    crew: Crew,
+    wanted: Sequence[Mapping[str, Any]],
+    *,
+    leave_out_taken: bool = False,
+) -> tuple[int, list[datetime]]:
+    """Put a crew (got with ``lock``) on duty several times, all or nothing.
+
+    :param wanted: the arguments ``starts_at``, ``ends_at`` and ``breaks`` of :func:`add_shift` each.
+    :param leave_out_taken: leave out those that overlap another shift of the crew.
+    :returns: how many were added, and when those begin that were left out.
+    :raises Conflict: ``already-exists``, with ``taken``: when those begin that overlap another shift.
+    :raises Invalid: as :func:`add_shift`.
+    """
+    first, last = min(one["starts_at"] for one in wanted), max(one["ends_at"] for one in wanted)
+    there = on_duty([crew.id], first, last)[crew.id]
+    taken = [
+        one["starts_at"]
+        for one in wanted
+        if any(shift.starts_at < one["ends_at"] and shift.ends_at > one["starts_at"] for shift in there)
+    ]
+    if taken and not leave_out_taken:
+        raise Conflict("the crew has a shift in that time already", code="already-exists", taken=taken)
+    for one in wanted:
+        if one["starts_at"] not in taken:
+            add_shift(actor, now, crew, **one)
+    return len(wanted) - len(taken), taken
+
+
+def remove_shift(actor: Actor, now: datetime, crew: Crew, shift_id: str) -> None:
+    """Take a crew (got with ``lock``) off duty: a shift to come goes, a running one ends now. Its jobs stay the crew's.
+
+    :raises NotFound: the crew has no such shift.
+    :raises Conflict: ``state-not-allowed``: it is over.
+    """
+    shift = db.session.scalar(select(Shift).where(Shift.id == shift_id, Shift.crew_id == crew.id))
+    if shift is None:
+        raise NotFound("shift", shift_id)
+    if shift.ends_at <= now:
+        raise Conflict("this shift is over: it stays on record", code="state-not-allowed")
+    before = {"starts_at": format_time(shift.starts_at), "ends_at": format_time(shift.ends_at)}
+    crew.rev += 1
+    if shift.starts_at < now:
+        shift.ends_at = now
+        shift.breaks = [one for one in shift.breaks if parse_time(one["latest"]) <= now]
+        after = {"ends_at": format_time(now)}
+        record(actor.source(now), "shift.ended", "shift", shift.id, before=before, after=after, crew_id=crew.id)
+    else:
+        db.session.delete(shift)
+        record(actor.source(now), "shift.removed", "shift", shift.id, before=before, crew_id=crew.id)
+    db.session.flush()
+    show(crew, now)
+
+
 def _check_break(at: str, pause: Mapping[str, Any], starts_at: datetime, ends_at: datetime) -> None:
     if pause["latest"] < pause["earliest"]:
         raise Invalid.field(f"{at}/latest", "must not be before earliest")
@@ -207,6 +263,15 @@ def shifts(crew_id: str, now: datetime) -> list[Shift]:
             .limit(_SHIFTS_SHOWN)
         )
     )
+
+
+def on_duty(crew_ids: Collection[str], since: datetime, until: datetime) -> dict[str, list[Shift]]:
+    """Crew id -> its shifts that touch the time between two others, by start."""
+    found: dict[str, list[Shift]] = {crew_id: [] for crew_id in crew_ids}
+    wanted = select(Shift).where(among(Shift.crew_id, crew_ids), Shift.ends_at > since, Shift.starts_at < until)
+    for shift in db.session.scalars(wanted.order_by(Shift.starts_at, Shift.id)):
+        found[shift.crew_id].append(shift)
+    return found
 
 
 def show(crew: Crew, now: datetime) -> None:

@@ -26,6 +26,7 @@ from fieldsvc.people.actors import Actor, device_actor, token_hash
 from fieldsvc.people.models import Crew, Device, EnrolmentCode
 
 __all__ = [
+    "code",
     "crew_at",
     "device_actor",
     "enrol",
@@ -62,6 +63,21 @@ def new_code(actor: Actor, now: datetime, crew: Crew, ttl: timedelta) -> tuple[E
         crew_id=crew.id,
     )
     return code, f"{text[:4]}-{text[4:]}"
+
+
+def code(actor: Actor, code_id: str) -> EnrolmentCode:
+    """An enrolment code of a crew in the actor's scope: until when it can be used, and by which device it was.
+
+    :raises NotFound: there is none, or it is out of scope.
+    """
+    found = db.session.get(EnrolmentCode, code_id)
+    if found is None:
+        raise NotFound("enrolment code", code_id)
+    try:
+        crews.get(actor, found.crew_id)
+    except NotFound:
+        raise NotFound("enrolment code", code_id) from None
+    return found
 
 
 def crew_at(device_id: str, at: datetime) -> str | None:

@@ -5,6 +5,7 @@ Passwords are kept as argon2 hashes, tokens as SHA-256; neither is ever shown ag
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 from collections.abc import Mapping, Sequence
@@ -95,7 +96,7 @@ def edit(source: Source, staff_id: str, changes: Mapping[str, Any]) -> Staff:
         staff.password_hash = hash_password(password)
     db.session.flush()
     if before["role"] == ADMIN and before["active"] and not (staff.role == ADMIN and staff.active):
-        _keep_one_admin()
+        _keep_one_admin("/role" if staff.role != ADMIN else "/active")
     after = _facts(staff)
     changed = [name for name in after if after[name] != before[name]]
     if changed or password is not None:
@@ -198,6 +199,12 @@ def hash_password(password: str) -> str:
     return _hasher.hash(password)
 
 
+def new_password() -> str:
+    """A password to be handed over: 80 random bits, without letters that look alike."""
+    letters = [secrets.choice("23456789abcdefghjkmnpqrstuvwxyz") for _ in range(16)]
+    return "-".join("".join(letters[at : at + 4]) for at in range(0, 16, 4))
+
+
 @cache
 def _nobody() -> str:
     return _hasher.hash(secrets.token_hex(16))
@@ -266,15 +273,22 @@ def _check_role(role: str) -> None:
         raise Invalid.field("/role", f"must be one of {', '.join(ROLES)}")
 
 
-def _keep_one_admin() -> None:
+def _keep_one_admin(field: str) -> None:
     if not db.session.scalar(select(func.count()).where(Staff.role == ADMIN, Staff.active)):
-        raise Conflict("at least one active admin must remain", code="state-not-allowed")
+        reason = "at least one active admin must remain"
+        raise Conflict(reason, code="state-not-allowed", errors=[{"field": field, "reason": reason}])
 
 
 def _revoke_all(source: Source, staff_id: str) -> None:
     live = select(ApiToken.id).where(ApiToken.staff_id == staff_id, ApiToken.revoked_at.is_(None))
     for token_id in db.session.scalars(live).all():
         revoke_token(source, staff_id, token_id)
+
+
+def version(staff: Staff) -> str:
+    """Names what is on record of an account: another one when anything of it has changed, its password too."""
+    facts = repr(sorted(_facts(staff).items())) + staff.password_hash
+    return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
 
 def _facts(staff: Staff) -> dict[str, Any]:

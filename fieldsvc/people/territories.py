@@ -14,8 +14,8 @@ from shapely.geometry import MultiPolygon, Polygon
 from sqlalchemy import func, select
 
 from fieldsvc.base.clock import new_id
-from fieldsvc.base.db import db
-from fieldsvc.base.errors import Forbidden, NotFound
+from fieldsvc.base.db import among, db
+from fieldsvc.base.errors import Conflict, FieldsvcError, Forbidden, Invalid, NotFound
 from fieldsvc.feed import publish
 from fieldsvc.geo.territories import Located, TerritoryIndex, TerritoryShape, read_geojson
 from fieldsvc.history.record import record
@@ -24,6 +24,7 @@ from fieldsvc.people.crews import territory_doc
 from fieldsvc.people.models import Territory
 
 _FACTS = ("code", "name", "name_local", "level", "site_class", "priority")
+FATES = ("created", "updated", "unchanged", "refused")
 
 
 @dataclass
@@ -38,6 +39,25 @@ class Report:
     entries: list[dict[str, Any]] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Foreseen:
+    """What importing does, or would do, with one feature of a file.
+
+    ``index`` is its place in the file, from 0. ``fate``: ``created``, ``updated``, ``unchanged`` or ``refused``.
+    ``entry`` says what had to be repaired, or why it is refused; ``shape`` is what is left to be stored, None when
+    refused. ``territory`` is the one on record, ``changed`` the facts that differ from it, ``moved`` whether its
+    border does.
+    """
+
+    index: int
+    fate: str
+    entry: Mapping[str, Any] | None
+    shape: TerritoryShape | None
+    territory: Territory | None = None
+    changed: tuple[str, ...] = ()
+    moved: bool = False
+
+
 def import_geojson(
     actor: Actor, source: bytes | str | Mapping[str, Any], mapping: Mapping[str, Any], now: datetime
 ) -> Report:
@@ -47,63 +67,108 @@ def import_geojson(
     :raises Invalid: the whole file cannot be used.
     :raises Forbidden: the actor does not see all territories, so could not say which are new.
     """
+    foreseen = foresee(actor, source, mapping, lock=True)
+    for one in foreseen:
+        _store(actor, one, now, "territory.imported")
+    db.session.flush()
+    return Report(
+        **{fate: sum(one.fate == fate for one in foreseen) for fate in FATES},
+        repaired=sum(one.entry is not None and one.fate != "refused" for one in foreseen),
+        entries=[dict(one.entry) for one in foreseen if one.entry is not None],
+    )
+
+
+def foresee(
+    actor: Actor, source: bytes | str | Mapping[str, Any], mapping: Mapping[str, Any], *, lock: bool = False
+) -> list[Foreseen]:
+    """What :func:`import_geojson` would do with each feature of a file, in its order. Nothing is written.
+
+    :raises Invalid: the whole file cannot be used.
+    :raises Forbidden: as :func:`import_geojson`.
+    """
     if actor.scope is not None:
         raise Forbidden("importing territories needs an account for all territories")
     reading = read_geojson(source, **mapping)
-    report = Report(entries=[dict(entry) for entry in reading.report])
-    there = {
-        territory.code: territory
-        for territory in db.session.scalars(
-            select(Territory).where(Territory.code.in_([shape.code for shape in reading.shapes])).with_for_update()
+    entries = {entry["index"]: entry for entry in reading.report}
+    refused = {index for index, entry in entries.items() if entry["severity"] == "refused"}
+    places = (index for index in range(len(reading.shapes) + len(refused)) if index not in refused)
+    wanted = select(Territory).where(among(Territory.code, [shape.code for shape in reading.shapes]))
+    there = {one.code: one for one in db.session.scalars(wanted.with_for_update() if lock else wanted)}
+    found = [Foreseen(index, "refused", entries[index], None) for index in refused]
+    for index, shape in zip(places, reading.shapes, strict=True):
+        found.append(_compared(index, entries.get(index), shape, there.get(shape.code)))
+    return sorted(found, key=lambda one: one.index)
+
+
+def _compared(
+    index: int, entry: Mapping[str, Any] | None, shape: TerritoryShape, territory: Territory | None
+) -> Foreseen:
+    if territory is None:
+        return Foreseen(index, "created", entry, shape)
+    changed = tuple(name for name in _FACTS if getattr(territory, name) != getattr(shape, name))
+    moved = territory.geometry != shapely.to_geojson(shape.geometry)
+    return Foreseen(index, "updated" if changed or moved else "unchanged", entry, shape, territory, changed, moved)
+
+
+def save(actor: Actor, feature: Mapping[str, Any], now: datetime, *, rev: int | None) -> Territory:
+    """Add one territory (``rev`` None), or change the one with its code: a GeoJSON feature drawn or typed by hand. It
+    is read, repaired and stored in the same way as a file that holds it alone.
+
+    :param rev: the revision the change is meant for.
+    :raises Invalid: the feature cannot be used; ``/geometry`` says why.
+    :raises Conflict: ``already-exists`` for the code of a new one.
+    :raises FieldsvcError: ``precondition-failed``, with ``current_rev``, when it has been changed since.
+    :raises Forbidden: as :func:`import_geojson`.
+    """
+    (one,) = foresee(actor, {"type": "FeatureCollection", "features": [feature]}, {"code_field": "code"}, lock=True)
+    if one.shape is None:
+        raise Invalid.field("/geometry", str(one.entry and one.entry["problem"]))
+    if rev is None and one.territory is not None:
+        errors = [{"field": "/code", "reason": "there is a territory with this code already"}]
+        raise Conflict(f"there is a territory {one.shape.code} already", code="already-exists", errors=errors)
+    if rev is not None and one.territory is None:
+        raise NotFound("territory", one.shape.code)
+    if one.territory is not None and one.territory.rev != rev:
+        current = one.territory.rev
+        raise FieldsvcError(
+            "precondition-failed", f"this is at revision {current} by now: read it again", current_rev=current
         )
-    }
-    for shape in reading.shapes:
-        _store(actor, there.get(shape.code), shape, now, report)
-    report.repaired = sum(entry["severity"] == "repaired" for entry in report.entries)
-    report.refused = sum(entry["severity"] == "refused" for entry in report.entries)
+    found = _store(actor, one, now, "territory.created" if rev is None else "territory.changed")
+    assert found is not None
     db.session.flush()
-    return report
+    return found
 
 
-def _store(actor: Actor, territory: Territory | None, shape: TerritoryShape, now: datetime, report: Report) -> None:
-    facts = {
-        "code": shape.code,
-        "name": shape.name,
-        "name_local": shape.name_local,
-        "level": shape.level,
-        "site_class": shape.site_class,
-        "priority": shape.priority,
-    }
+def _store(actor: Actor, one: Foreseen, now: datetime, action: str) -> Territory | None:
+    """Write what is foreseen; the territory as it is then, None when the feature is refused."""
+    shape, territory = one.shape, one.territory
+    if shape is None or one.fate == "unchanged":
+        return territory
+    facts = {name: getattr(shape, name) for name in _FACTS}
     geometry = shapely.to_geojson(shape.geometry)
     source = actor.source(now)
     if territory is None:
         territory = Territory(id=new_id(), geometry=geometry, valid_from=now, rev=1, **facts)
         db.session.add(territory)
-        record(source, "territory.imported", "territory", territory.id, after=facts, territory_id=territory.id)
-        report.created += 1
-        return
-    before = {name: getattr(territory, name) for name in _FACTS}
-    changed = [name for name in _FACTS if before[name] != facts[name]]
-    moved = territory.geometry != geometry
-    if not changed and not moved:
-        report.unchanged += 1
-        return
-    for name in changed:
+        record(source, action, "territory", territory.id, after=facts, territory_id=territory.id)
+        return territory
+    before = {name: getattr(territory, name) for name in one.changed}
+    for name in one.changed:
         setattr(territory, name, facts[name])
     territory.geometry = geometry
     territory.rev += 1
     record(
         source,
-        "territory.imported",
+        action,
         "territory",
         territory.id,
-        before={name: before[name] for name in changed},
-        after={name: facts[name] for name in changed},
+        before=before,
+        after={name: facts[name] for name in one.changed},
         territory_id=territory.id,
-        note="boundary changed" if moved else None,
+        note="boundary changed" if one.moved else None,
     )
     publish.refresh("territory", territory.id, territory.rev, territory_doc(territory))
-    report.updated += 1
+    return territory
 
 
 @dataclass(frozen=True)
