@@ -3,12 +3,13 @@
 BIN     := .venv/bin
 READY   := .venv/.ready
 LIBS    := fieldsvc/console/node_modules/.ready
+WORDS   := fieldsvc/console/translations/zh/LC_MESSAGES/messages.mo
 CLIENTS := tests/interop/node_modules/.ready
 DB      ?= both
 JOBS    ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo simulate run test check fuzz bench format lock clean
+.PHONY: help setup demo simulate run test check fuzz bench format words lock clean
 
 help:
 	@echo "fieldsvc: dispatch field work by geography, take offline results, keep records an auditor can check"
@@ -25,12 +26,13 @@ help:
 	@echo "  make fuzz               thousands of odd requests against the API's description"
 	@echo "  make bench              what we claim about speed"
 	@echo "  make format             let ruff lay out the code"
+	@echo "  make words              gather what the console says for translation"
 	@echo "  make lock               choose newer versions of the dependencies"
 	@echo "  make clean              remove what make made (not ./var)"
 	@echo
 	@echo "Set-up happens by itself: Python 3.11 or newer and a package registry are enough, no root, no Docker."
 
-setup: $(READY) $(LIBS)
+setup: $(READY) $(LIBS) $(WORDS)
 
 $(READY): requirements-dev.lock pyproject.toml tools/find-python
 	@set -e; python="$$(sh tools/find-python)"; \
@@ -45,21 +47,25 @@ $(LIBS): fieldsvc/console/package-lock.json fieldsvc/console/.npmrc | $(READY)
 	@cd fieldsvc/console && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --silent
 	@touch $@
 
+# What the console says in Chinese, as it is read at run time.
+$(WORDS): $(WORDS:.mo=.po) tools/catalogue.py | $(READY)
+	@$(BIN)/python -m tools.catalogue --compile
+
 # Public sync clients of the tests, and axe; Node comes with the development requirements.
 $(CLIENTS): tests/interop/package-lock.json tests/interop/.npmrc | $(READY)
 	@cd tests/interop && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --silent
 	@touch $@
 
-demo: $(READY) $(LIBS)
+demo: $(READY) $(LIBS) $(WORDS)
 	$(BIN)/fieldsvc demo $(if $(DATA),--data "$(DATA)") $(if $(EXIT),--exit)
 
 simulate: $(READY)
 	$(BIN)/fieldsvc simulate $(ARGS)
 
-run: $(READY) $(LIBS)
+run: $(READY) $(LIBS) $(WORDS)
 	$(BIN)/fieldsvc up
 
-test: $(READY) $(LIBS) $(CLIENTS)
+test: $(READY) $(LIBS) $(WORDS) $(CLIENTS)
 	$(BIN)/python -m pytest --db $(DB) -n $(JOBS) --dist loadscope $(ARGS)
 
 check: $(READY)
@@ -69,11 +75,12 @@ check: $(READY)
 	$(BIN)/lint-imports
 	$(BIN)/fieldsvc openapi --check
 	$(BIN)/python -m tools.check_schema
+	$(BIN)/python -m tools.catalogue --check
 
 fuzz: $(READY)
 	$(BIN)/python -m tools.fuzz $(ARGS)
 
-bench: $(READY) $(LIBS)
+bench: $(READY) $(LIBS) $(WORDS)
 	$(BIN)/python -m bench.push
 	$(BIN)/python -m bench.pull
 	$(BIN)/python -m bench.sync
@@ -86,6 +93,9 @@ bench: $(READY) $(LIBS)
 format: $(READY)
 	$(BIN)/ruff check --fix-only --exit-zero
 	$(BIN)/ruff format
+
+words: $(READY)
+	$(BIN)/python -m tools.catalogue
 
 lock: $(READY)
 	$(BIN)/python -m tools.lock

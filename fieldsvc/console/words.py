@@ -1,22 +1,23 @@
 """How things are called in the visitor's language, and times in the visitor's zone.
 
-Three kinds of text: what pages say themselves is in their templates (``_()``); codes of the service have a word here
-(:func:`word`); sentences that the rooms make, such as the reason of a refusal, are translated by their pattern
-(:func:`said`).
+Three kinds of text: what pages say themselves is in their templates (``_()``, catalogues in ``translations``); codes of
+the service have a word in ``vocabulary.toml`` (:func:`word`); sentences that the rooms make, such as the reason of a
+refusal, are translated by their pattern in ``sentences.toml`` (:func:`said`).
 """
 
 from __future__ import annotations
 
 import re
+import tomllib
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from flask import Flask, current_app, redirect, request, session, url_for
 from flask_babel import Babel, format_datetime
 from flask_babel import gettext as _
-from flask_babel import lazy_gettext as _l
 from markupsafe import Markup
 
 from fieldsvc.base.clock import format_time, parse_time, utc_now
@@ -25,21 +26,10 @@ from fieldsvc.console.frame import keep, may, own_path, pages, public
 LANGUAGES = {"en": "English", "zh": "中文"}
 THEMES = ("auto", "light", "dark")
 
-_babel = Babel()
+_HERE = Path(__file__).parent
+_VALUE = re.compile(r"\{(\w+)\}")
 
-_WORDS: dict[str, Any] = {
-    # kinds of jobs
-    "repair": _l("Repair"),
-    "meter_change": _l("Meter change"),
-    "safety_inspection": _l("Safety inspection"),
-    "assist": _l("Assistance"),
-    # roles
-    "dispatcher": _l("Dispatcher"),
-    "supervisor": _l("Supervisor"),
-    "auditor": _l("Auditor"),
-    "admin": _l("Administrator"),
-}
-"""Code → its word. A code that has none is shown as it is, with spaces for underscores."""
+_babel = Babel()
 
 
 def init_app(app: Flask) -> None:
@@ -88,14 +78,69 @@ def _known_zone(name: str) -> ZoneInfo | None:
 
 
 def word(code: Any) -> str:
-    """What a code is called."""
-    found = _WORDS.get(str(code))
-    return str(found) if found is not None else str(code).replace("_", " ").replace("-", " ")
+    """What a code is called; one without a word is shown as it is, with blanks for underscores."""
+    found = vocabulary().get(_key(str(code)))
+    return found[language()] if found else str(code).replace("_", " ")
+
+
+@cache
+def vocabulary() -> dict[str, dict[str, str]]:
+    """Code → its word in every language."""
+    groups = tomllib.loads((_HERE / "vocabulary.toml").read_text(encoding="utf-8"))
+    return {
+        code: dict(zip(LANGUAGES, words, strict=True)) for group in groups.values() for code, words in group.items()
+    }
+
+
+def _key(code: str) -> str:
+    return code.replace(".", "_").replace("-", "_")
 
 
 def said(text: Any) -> str:
     """A sentence of a room in the visitor's language; one that no pattern knows stays as it is."""
-    return str(text)
+    into = language()
+    return str(text) if into == "en" else translated(str(text), into) or str(text)
+
+
+@lru_cache(4096)
+def translated(text: str, into: str, depth: int = 0) -> str | None:
+    """``text`` by its pattern, or by those of its parts between semicolons or commas; None when no pattern knows it.
+
+    A value of a pattern may hold commas only where the text cannot be taken apart at them.
+    """
+    if depth > 4:
+        return None
+    if found := _by_pattern(text, into, "[^,;]", depth):
+        return found
+    if known := vocabulary().get(_key(text)):
+        return known[into]
+    for between, instead in (("; ", "；"), (", ", "，")):
+        parts = [translated(part, into, depth + 1) for part in text.split(between)]
+        if len(parts) > 1 and None not in parts:
+            return instead.join(map(str, parts))
+    return _by_pattern(text, into, ".", depth)
+
+
+def _by_pattern(text: str, into: str, sign: str, depth: int) -> str | None:
+    for pattern, translation in patterns(into, sign):
+        if found := pattern.fullmatch(text):
+            values = {name: translated(value, into, depth + 1) or value for name, value in found.groupdict().items()}
+            return translation.format_map(values)
+    return None
+
+
+@cache
+def patterns(into: str, sign: str) -> list[tuple[re.Pattern[str], str]]:
+    """Each sentence the rooms make, as a pattern of its English, with its translation; the most particular first.
+
+    :param sign: what a value may consist of.
+    """
+    sentences: dict[str, str] = tomllib.loads((_HERE / "sentences.toml").read_text(encoding="utf-8"))[into]
+    found = []
+    for english in sorted(sentences, key=lambda text: len(_VALUE.sub("", text)), reverse=True):
+        plain = re.escape(english).replace(r"\{", "{").replace(r"\}", "}")
+        found.append((re.compile(_VALUE.sub(rf"(?P<\1>{sign}+?)", plain), re.S), sentences[english]))
+    return found
 
 
 def at(value: datetime | str) -> datetime:

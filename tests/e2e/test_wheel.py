@@ -14,6 +14,16 @@ from tests.processes import get, up
 
 ROOT = Path(__file__).resolve().parents[2]
 
+BROWSER_LIBRARIES = [
+    ("htmx.org", "dist/htmx.min.js"),
+    ("leaflet", "dist/leaflet.js"),
+    ("leaflet", "dist/images/marker-icon.png"),
+    ("leaflet.markercluster", "dist/leaflet.markercluster.js"),
+    ("@geoman-io/leaflet-geoman-free", "dist/leaflet-geoman.min.js"),
+    ("uplot", "dist/uPlot.iife.min.js"),
+    ("vis-timeline", "standalone/umd/vis-timeline-graph2d.min.js"),
+]
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -40,8 +50,10 @@ def test_the_wheel_holds_every_file_of_the_packages_and_the_migrations(wheel: Pa
         path.relative_to(ROOT).as_posix()
         for package in ("fieldsvc", "workers")
         for path in (ROOT / package).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and not {"__pycache__", "node_modules"} & set(path.parts)
     }
+    npm = ROOT / "fieldsvc/console/node_modules"
+    wanted |= {(npm / package / file).relative_to(ROOT).as_posix() for package, file in BROWSER_LIBRARIES}
     wanted |= {f"fieldsvc/_migrations/versions/{path.name}" for path in (ROOT / "migrations/versions").glob("*.py")}
     assert wanted - there == set()
 
