@@ -218,7 +218,8 @@ def accept_run(body: dict[str, Any], run_id: str) -> Any:
     """Carry out what a what-if run found
 
     A worker does it, job by job. What has changed since the plan was made is left as it is: the decision then says
-    `changed_meanwhile`.
+    `changed_meanwhile`. With `job_ids` go the changes they cannot be carried out without: the other half of work for
+    two crews, what they follow, and what has to leave the hours they are given.
     """
     with transaction():
         run = dispatch.accept(g.actor.source(utc_now()), run_id, g.actor.scope, body.get("job_ids"))

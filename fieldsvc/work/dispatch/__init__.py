@@ -9,17 +9,22 @@ be repeated at any point and does nothing twice.
 from fieldsvc.work.dispatch.area import plan_area
 from fieldsvc.work.dispatch.carry_out import carry_out
 from fieldsvc.work.dispatch.conduct import conduct, due
+from fieldsvc.work.dispatch.difference import about, chosen
 from fieldsvc.work.dispatch.queries import area_row, areas, changes, decision_row, decisions, find, row, rows, runs
 from fieldsvc.work.dispatch.request import MODES, accept, cancel, request
+from fieldsvc.work.dispatch.together import along
 
 __all__ = [
     "MODES",
+    "about",
     "accept",
+    "along",
     "area_row",
     "areas",
     "cancel",
     "carry_out",
     "changes",
+    "chosen",
     "conduct",
     "decision_row",
     "decisions",

@@ -77,7 +77,21 @@ def _wanted(run_id: str, number: int | None, batch: int) -> Sequence[DispatchDec
     mine = (DispatchDecision.run_id == run_id, DispatchDecision.taken == "wanted")
     area = () if number is None else (DispatchDecision.area == number,)
     query = select(DispatchDecision).where(*mine, *area).order_by(DispatchDecision.place).limit(batch)
-    return db.session.scalars(query).all()
+    found = db.session.scalars(query).all()
+    beside = set(_halves({decision.job_id for decision in found})) - {decision.job_id for decision in found}
+    if not beside:
+        return found
+    more = select(DispatchDecision).where(*mine, DispatchDecision.job_id.in_(beside))
+    return [*found, *db.session.scalars(more.order_by(DispatchDecision.place))]
+
+
+def _halves(job_ids: Collection[str]) -> dict[str, str]:
+    """Job → the other half of the work, for work that takes two crews at once."""
+    pairs = select(Job.id, Job.assists_job_id).where(Job.assists_job_id.is_not(None))
+    found: dict[str, str] = {}
+    for second, first in db.session.execute(pairs.where(Job.id.in_(job_ids) | Job.assists_job_id.in_(job_ids))):
+        found |= {str(first): second, second: str(first)}
+    return found
 
 
 def _take(run: DispatchRun, wanted: Sequence[DispatchDecision], now: datetime) -> None:
@@ -88,8 +102,12 @@ def _take(run: DispatchRun, wanted: Sequence[DispatchDecision], now: datetime) -
     crews = _read_crews(asked, held.values(), now)
     source = Source(kind="system", recorded_at=now, id=run.id, name=by(run))
     with db.session.no_autoflush:  # every look-up below would else write out one job at a time
+        changed = {decision.job_id: _changed(decision, held.get(decision.job_id), crews) for decision in wanted}
+        for one, other in _halves(ids).items():
+            if changed.get(other) and changed.get(one) == []:
+                changed[one] = ["second_crew"]
         for decision in wanted:
-            _take_one(source, run, decision, held.get(decision.job_id), crews)
+            _take_one(source, run, decision, held.get(decision.job_id), crews, changed[decision.job_id])
 
 
 @dataclass(frozen=True)
@@ -136,16 +154,30 @@ def by(run: DispatchRun) -> str:
     return f"dispatch run of {name}"[:120] if name else "dispatch run"
 
 
-def _take_one(source: Source, run: DispatchRun, decision: DispatchDecision, job: Job | None, crews: _Crews) -> None:
-    crew = crews.by_id.get(decision.crew_id or "")
-    changed = ["job"] if job is None else changes(job, decision)
-    if job is not None and decision.crew_id is not None and not crews.able(decision, job):
+def _changed(decision: DispatchDecision, job: Job | None, crews: _Crews) -> list[str]:
+    """What is no longer as the plan saw it; the job may be carried out when nothing is."""
+    if job is None:
+        return ["job"]
+    changed = changes(job, decision)
+    if decision.crew_id is not None and not crews.able(decision, job):
         changed.append("crew")
-    if job is not None and job.status not in (*change.WAITING, *basis.MOVABLE):
+    if job.status not in (*change.WAITING, *basis.MOVABLE):
         changed = list(dict.fromkeys(("status", *changed)))
+    return changed
+
+
+def _take_one(
+    source: Source,
+    run: DispatchRun,
+    decision: DispatchDecision,
+    job: Job | None,
+    crews: _Crews,
+    changed: Sequence[str],
+) -> None:
+    crew = crews.by_id.get(decision.crew_id or "")
     if job is None or changed:
         decision.taken = "changed_meanwhile"
-        decision.why = {**(decision.why or {}), "changed": changed}
+        decision.why = {**(decision.why or {}), "changed": list(changed)}
         if not run.what_if:
             decision.crew_id, decision.reason = None, "changed_meanwhile"
             decision.detail = f"changed meanwhile: {', '.join(changed).replace('_', ' ')}"

@@ -18,6 +18,7 @@ from fieldsvc.work.change import WAITING
 from fieldsvc.work.dispatch.basis import MOVABLE
 from fieldsvc.work.dispatch.conduct import Ring, release
 from fieldsvc.work.dispatch.queries import find, within
+from fieldsvc.work.dispatch.together import along
 from fieldsvc.work.models import DispatchArea, DispatchDecision, DispatchRun, Job
 
 MODES = ("fill", "replan", "insert", "crew_out")
@@ -135,9 +136,10 @@ def cancel(source: Source, run_id: str, scope: Collection[str] | None) -> tuple[
 def accept(
     source: Source, run_id: str, scope: Collection[str] | None, job_ids: Sequence[str] | None = None
 ) -> DispatchRun:
-    """Have carried out what a what-if run found, all of it or that of some jobs.
+    """Have carried out what a what-if run found, all of it or that of some jobs and of what goes :func:`along`.
 
     Ring ``run_dispatch`` after the commit. What has changed meanwhile will be left as it is and said so of each job.
+    What nobody accepts stays as it is, and can be accepted later.
 
     :raises NotFound: there is none for this caller.
     :raises Conflict: it was no what-if run, or is not done; a job that it says nothing of.
@@ -150,18 +152,24 @@ def accept(
         raise Conflict(f"the run {how}", "state-not-allowed", status_now=run.state)
     mine = DispatchDecision.run_id == run.id
     if job_ids is not None:
-        mine &= among(DispatchDecision.job_id, job_ids)
-        known = set(db.session.scalars(select(DispatchDecision.job_id).where(mine)))
-        for place, job_id in enumerate(job_ids):
-            if job_id not in known:
-                raise Conflict(f"/job_ids/{place}: the run says nothing of this job")
+        mine &= among(DispatchDecision.job_id, _with_along(run, job_ids))
     wanted = update(DispatchDecision).where(mine, DispatchDecision.taken.is_(None))
     chosen = db.session.execute(wanted.values(taken="wanted").execution_options(synchronize_session=False))
     if not chosen.rowcount:  # type: ignore[attr-defined]
         return run  # accepted before: who did it, and when, stays
     run.accepted_at, run.accepted_by, run.accepted_by_name = source.recorded_at, source.id, source.name
-    record(source, "dispatch.accepted", "dispatch_run", run.id, after={"jobs": len(job_ids) if job_ids else "all"})
+    how_many = "all" if job_ids is None else chosen.rowcount  # type: ignore[attr-defined]
+    record(source, "dispatch.accepted", "dispatch_run", run.id, after={"jobs": how_many})
     return run
+
+
+def _with_along(run: DispatchRun, job_ids: Sequence[str]) -> list[str]:
+    mine = (DispatchDecision.run_id == run.id) & among(DispatchDecision.job_id, job_ids)
+    known = set(db.session.scalars(select(DispatchDecision.job_id).where(mine)))
+    for place, job_id in enumerate(job_ids):
+        if job_id not in known:
+            raise Conflict(f"/job_ids/{place}: the run says nothing of this job")
+    return sorted({*job_ids, *along(run.id, job_ids)})
 
 
 def _held(run_id: str, source: Source, scope: Collection[str] | None) -> DispatchRun:
