@@ -28,8 +28,7 @@ from fieldsvc.api.schemas import (
 )
 from fieldsvc.base.clock import utc_now
 from fieldsvc.base.db import db, reading, transaction
-from fieldsvc.base.errors import NotFound
-from fieldsvc.sync import receive, reviews, sides
+from fieldsvc.sync import receive, review_list, reviews, sides
 from fieldsvc.sync.models import InboxOperation, Review
 from fieldsvc.work.models import Job
 
@@ -139,34 +138,11 @@ def _render(review: Review) -> dict[str, Any]:
 @blp.errors("bad-cursor")
 def list_reviews(args: dict[str, Any]) -> Any:
     """What waits for a decision, newest first"""
-    query = select(Review).where(Review.state == args["state"])
-    for name, column in (
-        ("reason", Review.reason),
-        ("job", Review.job_id),
-        ("crew", Review.crew_id),
-        ("severity", Review.severity),
-    ):
-        if name in args:
-            query = query.where(column == args[name])
-    if g.actor.scope is not None:
-        mine = select(Job.id).where(Job.territory_id.in_(g.actor.scope))
-        there = Review.job_id.is_(None) & Review.territory_id.in_(g.actor.scope)
-        query = query.where(Review.job_id.in_(mine) | there)
+    filters = {name: args[name] for name in ("reason", "job", "crew", "severity") if name in args}
+    query = review_list.wanted(g.actor.scope, args["state"], **filters)
     with reading():
         body, headers = paging.answer(paging.fetch(query, (Review.created_at, Review.id), args), _render)
     return body, 200, headers
-
-
-def _visible(review: Review | None, review_id: str) -> Review:
-    """The review, if its job lies in the caller's territories now: the job may have moved since it was opened."""
-    if review is None or not g.actor.sees(_territory(review)):
-        raise NotFound("review", review_id)
-    return review
-
-
-def _territory(review: Review) -> str | None:
-    job = db.session.get(Job, review.job_id) if review.job_id else None
-    return job.territory_id if job else review.territory_id
 
 
 @blp.get("/reviews/<id:review_id>")
@@ -175,7 +151,7 @@ def _territory(review: Review) -> str | None:
 def get_review(review_id: str) -> Any:
     """One review: both sides, who and when, and the arithmetic where there is some"""
     with reading():
-        review = _visible(db.session.get(Review, review_id), review_id)
+        review = review_list.find(g.actor, review_id)
         row = db.session.get_one(InboxOperation, review.op_id)
         both = {"sent": sides.sent(row), "record": sides.on_record(review, row)}
         return _render(review) | both, 200, etag.tag(review.rev)
@@ -200,7 +176,7 @@ class Resolution(Schema):
 def resolve(body: dict[str, Any], review_id: str) -> Any:
     """Decide a review, once; its device is told"""
     with transaction():
-        review = _visible(reviews.lock(review_id), review_id)
+        review = review_list.find(g.actor, review_id, lock=True)
         etag.check(review.rev)
         reviews.resolve(g.actor.source(utc_now()), review, body["choice"], body["note"], reading=body.get("reading"))
         return _render(review), 200, etag.tag(review.rev)

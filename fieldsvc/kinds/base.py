@@ -279,6 +279,8 @@ class Kind:
     :param interrupts_supply: whether the customer is without supply while it is done.
     :param needs_meter: whether it is done at a meter, and takes another one along.
     :param periodic: whether it falls due by the customer's inspection cycle.
+    :param on_record: what is on record of the very things an operation speaks of, in the shape of its content, to be
+        laid beside it; None: what the job's result has under the same names.
     """
 
     name: str
@@ -293,3 +295,4 @@ class Kind:
     interrupts_supply: bool = False
     needs_meter: bool = False
     periodic: bool = False
+    on_record: Callable[[Operation, Situation], dict[str, Any]] | None = None

@@ -263,6 +263,11 @@ def result_of(situation: Situation) -> dict[str, Any]:
     return dict(result) if isinstance(result, dict) else {}
 
 
+def on_record(op: Operation, situation: Situation) -> dict[str, Any]:
+    """What the job's result has under the names that the operation's content has."""
+    return {name: value for name, value in result_of(situation).items() if name in (op.payload or {})}
+
+
 def _facts(op: Operation, status: str) -> dict[str, Any]:
     return {"status": status, "operation": op.kind, "occurred_at": format_time(op.occurred_at)}
 

@@ -31,7 +31,7 @@ from fieldsvc.kinds.base import (
     parked,
     rejected,
 )
-from fieldsvc.kinds.common import OPERATIONS, Complete, Handler, complete, judge, result_of
+from fieldsvc.kinds.common import OPERATIONS, Complete, Handler, complete, judge, on_record, result_of
 from fieldsvc.kinds.payloads import AssetNo, Photos, Position, Prose, Registers, fault
 from fieldsvc.kinds.registers import (
     Record,
@@ -314,6 +314,21 @@ def reconcile(op: Operation, situation: Situation) -> Decision:
     return judge(op, situation, _OPERATIONS, _HANDLERS)
 
 
+def _on_record(op: Operation, situation: Situation) -> dict[str, Any]:
+    """The exchange that is on record already, else the meter that hangs there and how it was last billed."""
+    if op.kind != "meter.exchange":
+        return on_record(op, situation)
+    result = result_of(situation)
+    if "exchange" in result:
+        return {name: result["exchange"].get(name) for name in ("old", "new")}
+    installation = situation.installation
+    if not installation:
+        return {}
+    record = Record.of(installation)
+    seals = [str(seal.get("number")) for seal in situation.seals]
+    return {"old": {"asset_no": record.asset_no, "registers": texts(record.billed), "seals": seals}}
+
+
 KIND = Kind(
     name="meter_change",
     title="Meter change",
@@ -326,4 +341,5 @@ KIND = Kind(
     bulk=True,
     interrupts_supply=True,
     needs_meter=True,
+    on_record=_on_record,
 )

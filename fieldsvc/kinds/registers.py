@@ -146,6 +146,34 @@ def fallen(record: Record, final: Mapping[str, Decimal]) -> list[str]:
     )
 
 
+def usual(record: Record, register: str, at: datetime) -> tuple[Decimal, int] | None:
+    """The energy (kWh) and days since the last bill that the customer's typical use tells for a register at ``at``;
+    None where that use is not known.
+    """
+    daily, since = record.daily_kwh, record.since
+    if register != "total" or daily is None or daily <= 0 or since is None or at <= since:
+        return None
+    days = max((at - since).days, 1)
+    return _EXACT.multiply(daily, Decimal(days)), days
+
+
+def against_usual(
+    installation: Mapping[str, Any], energy_kwh: Mapping[str, str], at: datetime
+) -> dict[str, dict[str, Any]]:
+    """Register → ``{"typical_kwh", "days", "times"}``: what is typically used until ``at``, and how many times that an
+    energy is; only of registers where it is known.
+    """
+    record = Record.of(installation)
+    found: dict[str, dict[str, Any]] = {}
+    for register, kwh in energy_kwh.items():
+        expected = usual(record, register, at)
+        if expected is not None:
+            typical, days = expected
+            times = (Decimal(kwh) / typical).quantize(Decimal("0.01"))
+            found[register] = {"typical_kwh": text(typical), "days": days, "times": text(times)}
+    return found
+
+
 def fall_candidates(record: Record, register: str, final: Decimal, at: datetime) -> list[dict[str, Any]]:
     """The two things a fall can be, each with its plausibility from 0 to 1. Nobody chooses here.
 
@@ -170,12 +198,12 @@ def fall_candidates(record: Record, register: str, final: Decimal, at: datetime)
         "arithmetic": f"(10^{record.digits} - {text(billed)} + {text(final)}) x {text(record.multiplier)}",
         "energy_kwh": text(kwh),
     }
-    days = Decimal(max((at - record.since).days, 1)) if record.since is not None and at > record.since else None
+    expected = usual(record, register, at)
     with localcontext(_EXACT):
-        if record.daily_kwh and record.daily_kwh > 0 and days is not None and register == "total":
-            typical = record.daily_kwh * days
+        if expected is not None:
+            typical, days = expected
             share = min(kwh, typical) / max(kwh, typical) if kwh > 0 else Decimal(0)
-            wrap |= {"typical_kwh": text(typical), "days": int(days), "basis": "typical daily use"}
+            wrap |= {"typical_kwh": text(typical), "days": days, "basis": "typical daily use"}
         else:
             share = max(last / top, Decimal(0)) * max(1 - final / top, Decimal(0))
             wrap |= {"basis": "position on the register"}

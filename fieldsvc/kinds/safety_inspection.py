@@ -27,6 +27,7 @@ from fieldsvc.kinds.common import (
     close_defects,
     complete,
     judge,
+    on_record,
     open_defect,
     result_of,
 )
@@ -260,6 +261,14 @@ def reconcile(op: Operation, situation: Situation) -> Decision:
     return judge(op, situation, _OPERATIONS, _HANDLERS)
 
 
+def _on_record(op: Operation, situation: Situation) -> dict[str, Any]:
+    """Of the items that are recorded here, what is on record already."""
+    found = on_record(op, situation)
+    named = {item.get("code") for item in (op.payload or {}).get("items") or () if isinstance(item, dict)}
+    items = {code: entry for code, entry in _items(situation).items() if code in named}
+    return found | {"items": [{"code": code, **entry} for code, entry in items.items()]} if items else found
+
+
 KIND = Kind(
     name="safety_inspection",
     title="Safety inspection",
@@ -271,4 +280,5 @@ KIND = Kind(
     reconcile=reconcile,
     bulk=True,
     periodic=True,
+    on_record=_on_record,
 )

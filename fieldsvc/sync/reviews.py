@@ -30,6 +30,8 @@ from fieldsvc.work.models import Job
 
 CHOICES = ("apply", "dismiss")
 READINGS = ("wrap", "misread")
+TAKEN_OVER = ("applied", "merged", "applied_conflict")
+"""Outcomes of judging again that mean: it is on record now."""
 _WAIVABLE = frozenset({"completed_after_cancel", "energy_mismatch", "seal_in_use", "clock_suspect"})
 
 log = structlog.get_logger(__name__)
@@ -46,20 +48,24 @@ def lock(review_id: str) -> Review:
     return review
 
 
-def resolve(source: Source, review: Review, choice: str, note: str, *, reading: str | None = None) -> None:
+def resolve(
+    source: Source, review: Review, choice: str, note: str, *, reading: str | None = None, seen_rev: int | None = None
+) -> None:
     """Decide an open review.
 
     :param reading: where a register fell: whether it wrapped or was misread; needed to apply it.
-    :raises Conflict: it is resolved already, or the rules still say no (the reason is told).
+    :param seen_rev: the revision of the job or customer that whoever decides has looked at.
+    :raises Conflict: it is resolved already, what is on record has changed since ``seen_rev``, or the rules still say
+        no (the reason is told).
     :raises Invalid: ``reading`` is missing.
     """
     if review.state != "open":
         raise Conflict("the review has been resolved already", "state-not-allowed", resolution=review.resolution)
     row = db.session.scalars(select(InboxOperation).where(InboxOperation.op_id == review.op_id).with_for_update()).one()
     job = change.lock(review.job_id) if review.job_id and review.entity == "job" else None
-    if choice == "apply" and (
-        review.outcome != "forced" or review.conflicts
-    ):  # else what was forced is applied already
+    if choice == "apply" and seen_rev is not None and seen_rev != _rev(review, job):
+        raise Conflict("what is on record has changed since you looked at it", "precondition-failed")
+    if choice == "apply" and not stands_already(review):
         if review.reason == verdict.GAVE_UP:
             _try_again(source, review, row, job)
         else:
@@ -67,6 +73,17 @@ def resolve(source: Source, review: Review, choice: str, note: str, *, reading: 
     _close(source, review, row, job, choice, note)
     if choice == "apply" and job is not None:
         _judge_dependants(source, job, note)
+
+
+def stands_already(review: Review) -> bool:
+    """Whether what it is about is applied, whatever is decided: it was forced, and nothing of it lost."""
+    return review.outcome == "forced" and not review.conflicts
+
+
+def _rev(review: Review, job: Job | None) -> int | None:
+    if job is not None or review.customer_id is None:
+        return job.rev if job else None
+    return customers.lock(review.customer_id).rev
 
 
 def _behalf(source: Source, row: InboxOperation) -> Source:
@@ -87,7 +104,7 @@ def _apply(source: Source, review: Review, row: InboxOperation, job: Job | None,
         customer = customers.lock(review.customer_id)
         end = verdict.edit_customer(_behalf(source, row), row, sent, customer, decided=True)
     elif job is not None:
-        decision = verdict.judge(row, sent, job, source.recorded_at, _waivers(review, reading))
+        decision = verdict.judge(row, sent, job, source.recorded_at, waivers(review, reading))
         if decision.outcome != "applied":
             raise Conflict(
                 f"the rules still say {decision.reason}: {decision.explanation.get('text', 'see explanation')}",
@@ -99,7 +116,7 @@ def _apply(source: Source, review: Review, row: InboxOperation, job: Job | None,
         end = verdict.carry_out(_behalf(source, row), row, sent, job, decision, decided=True)
     else:
         raise Conflict("there is nothing on record to apply it to; it can only be dismissed", "state-not-allowed")
-    if end.outcome not in ("applied", "merged", "applied_conflict"):
+    if end.outcome not in TAKEN_OVER:
         raise Conflict("the values cannot be joined; it can only be dismissed", "state-not-allowed")
 
 
@@ -114,11 +131,16 @@ def _try_again(source: Source, review: Review, row: InboxOperation, job: Job | N
         raise Conflict(f"it still cannot be applied ({type(error).__name__})", "state-not-allowed") from None
 
 
-def _waivers(review: Review, reading: str | None) -> frozenset[str]:
+def shown(review: Review) -> set[str]:
+    """The reasons a review shows: why it was opened, and everything else that was found wrong."""
+    return {review.reason or "", *(problem["reason"] for problem in review.explanation.get("problems", ()))}
+
+
+def waivers(review: Review, reading: str | None) -> frozenset[str]:
     """What a dispatcher lets pass who has seen the review: everything that it shows and that may be let pass."""
-    shown = {review.reason or "", *(problem["reason"] for problem in review.explanation.get("problems", ()))}
-    waived = _WAIVABLE & shown
-    if "register_fell" in shown:
+    problems = shown(review)
+    waived = _WAIVABLE & problems
+    if "register_fell" in problems:
         if reading not in READINGS:
             raise Invalid.field("/reading", "say whether the register is a wrap or a misread")
         waived |= {f"register_fell:{reading}"}

@@ -19,15 +19,17 @@ BARE = (lifecycle.STEPS - {"job.complete"}) | {"note.add", "job.update"}
 """Operations that are decided on the job alone: nothing else is loaded for them."""
 
 
-def load(op: Operation, job: Job, now: datetime, waived: frozenset[str] = frozenset()) -> Situation:
-    """The situation of ``job`` as far as ``op`` needs it."""
+def load(
+    op: Operation, job: Job, now: datetime, waived: frozenset[str] = frozenset(), *, hold: bool = True
+) -> Situation:
+    """The situation of ``job`` as far as ``op`` needs it; ``hold`` keeps the meter until the transaction ends."""
     facts = job_facts(job)
     book = rules.load()
     if op.kind in BARE:
         return Situation(job=facts, rules=book, now=now, waived=waived)
     customer = db.session.get(Customer, job.customer_id) if job.customer_id else None
     usage_point = db.session.get(UsagePoint, job.usage_point_id) if job.usage_point_id else None
-    installation = meters.installed_at(usage_point.id, hold=True) if usage_point else None
+    installation = meters.installed_at(usage_point.id, hold=hold) if usage_point else None
     assets = set(_named(op.payload, "asset_no"))
     seals = set(_seal_numbers(op.payload))
     return Situation(

@@ -65,10 +65,21 @@ def _decide_job(source: Source, row: InboxOperation, sent: Sent) -> Outcome:
     return carry_out(source, row, sent, job, decision)
 
 
-def judge(row: InboxOperation, sent: Sent, job: Job, now: datetime, waived: frozenset[str] = frozenset()) -> Decision:
-    """What the job's kind decides, with one rule of our own: work that builds on parked work is parked with it."""
+def judge(
+    row: InboxOperation,
+    sent: Sent,
+    job: Job,
+    now: datetime,
+    waived: frozenset[str] = frozenset(),
+    *,
+    hold: bool = True,
+) -> Decision:
+    """What the job's kind decides, with one rule of our own: work that builds on parked work is parked with it.
+
+    :param hold: keep what it rests on as it is until the transaction ends; not for those who only want to know.
+    """
     op = operation_of(row, sent)
-    decision = kinds.get(job.kind).reconcile(op, situation.load(op, job, now, waived))
+    decision = kinds.get(job.kind).reconcile(op, situation.load(op, job, now, waived, hold=hold))
     builds_on = [entry["op_id"] for entry in job.attention if entry["crew_id"] == row.crew_id]
     if (
         decision.outcome == "rejected"
@@ -95,7 +106,7 @@ def carry_out(
     if decision.effects:
         edit = next((effect for effect in decision.effects if isinstance(effect, MergeFields)), None)
         if edit is not None:
-            merged = _merge_job(row, sent, job, edit, decided)
+            merged = merge_job(row, sent, job, edit, decided)
             if merged.values:
                 change.apply(source, job, row.kind, _job_columns(job, merged.values))
         else:
@@ -169,7 +180,8 @@ def _job_columns(job: Job, values: Mapping[str, Any]) -> dict[str, Any]:
     return {**columns, "details": {**job.details, **others}} if others else columns
 
 
-def _merge_job(row: InboxOperation, sent: Sent, job: Job, edit: MergeFields, decided: bool) -> Merge:
+def merge_job(row: InboxOperation, sent: Sent, job: Job, edit: MergeFields, decided: bool) -> Merge:
+    """What becomes of an edit of a job; nothing is stored. ``decided`` as in :func:`carry_out`."""
     current = {name: getattr(job, name) if name in _COLUMNS else job.details.get(name) for name in edit.set}
     return _merge("job", job.kind, row, sent, edit, current, job.field_revs, decided)
 
@@ -260,8 +272,7 @@ def edit_customer(
     edit = next((effect for effect in decision.effects if isinstance(effect, MergeFields)), None)
     if edit is None:
         return _outcome(source, row, decision, customer=customer)
-    current = {name: getattr(customer, name) for name in edit.set}
-    merged = _merge("customer", "*", row, sent, edit, current, customer.field_revs, decided)
+    merged = merge_customer(row, sent, customer, edit, decided)
     if merged.values:
         customers.apply(source, customer, row.kind, merged.values)
     outcome, reason = (merged.outcome, None) if decided else _forced(row, merged.outcome, None)
@@ -271,6 +282,12 @@ def edit_customer(
             source, row, sent, outcome, reason, merged.conflicts, decision.explanation, customer=customer
         )
     return _outcome(source, row, decision, outcome, reason, merged.conflicts, customer=customer, review=review)
+
+
+def merge_customer(row: InboxOperation, sent: Sent, customer: Customer, edit: MergeFields, decided: bool) -> Merge:
+    """What becomes of an edit of a customer; nothing is stored. ``decided`` as in :func:`carry_out`."""
+    current = {name: getattr(customer, name) for name in edit.set}
+    return _merge("customer", "*", row, sent, edit, current, customer.field_revs, decided)
 
 
 _REVIEWED = ("parked", "applied_conflict", "forced")
