@@ -33,6 +33,10 @@ class TicketNew(Placed):
     external_key = Text(120, metadata={"description": "Your own key; unique."})
     job_kind = KindName(load_default="repair")
     create_job = Flag(load_default=True, metadata={"description": "false: take it in, send nobody yet."})
+    incident_id = Ident(metadata={"description": "The open incident it is about; without one the rules decide."})
+    apart = Flag(
+        load_default=False, metadata={"description": "true: about no fault that is known; no rule puts it to one."}
+    )
 
 
 class TicketAnswer(Schema):
@@ -88,7 +92,7 @@ def list_tickets(args: dict[str, Any]) -> Any:
 @idempotency.creates
 @blp.arguments(TicketNew)
 @blp.response(201, TicketAnswer)
-@blp.errors("already-exists", "conflict", "forbidden")
+@blp.errors("already-exists", "conflict", "forbidden", "state-not-allowed")
 def create_ticket(body: dict[str, Any]) -> Any:
     """Take in a ticket: opens an incident and sends out a job"""
     if not body.pop("create_job"):

@@ -6,10 +6,11 @@ decided by the territory of the service location. Jobs are added by the caller: 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Select, or_, select
+from sqlalchemy import Select, func, or_, select
 
 from fieldsvc.base.db import db
 from fieldsvc.base.errors import NotFound
@@ -35,13 +36,23 @@ Listed = dict[str, Any]
 
 
 def found_customers(text: str | None, scope: Collection[str] | None) -> Select[Customer]:
-    """Customers whose number, name or phone holds ``text`` (all of them without one), to be ordered and paged."""
+    """Customers whose number, name or phone holds ``text`` (all of them without one), to be ordered and paged.
+
+    A phone is found however it was typed: digits are compared, not the signs between them.
+    """
     query = select(Customer).join(ServiceLocation, ServiceLocation.id == Customer.location_id)
     if scope is not None:
         query = query.where(ServiceLocation.territory_id.in_(sorted(scope)))
     if text:
         columns = (Customer.number, Customer.name, Customer.name_local, Customer.phone)
-        query = query.where(or_(*(column.icontains(text, autoescape=True) for column in columns)))
+        found = [column.icontains(text, autoescape=True) for column in columns]
+        digits = re.sub(r"[ ()./-]", "", text)
+        if re.fullmatch(r"\+?[0-9]{4,20}", digits):
+            bare: Any = Customer.phone
+            for sign in " ()./-":
+                bare = func.replace(bare, sign, "")
+            found.append(bare.contains(digits, autoescape=True))
+        query = query.where(or_(*found))
     return query
 
 

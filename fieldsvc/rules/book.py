@@ -249,7 +249,8 @@ class RuleBook:
 
         ``same_transformer_area``, ``same_feeder`` and ``near_in_space_and_time``: ``{minutes, propose, merge, metres}``
         (``merge`` may be missing: never by itself; ``metres`` is of the last one only). ``kinds``: the kinds of job
-        that merge at all; ``never``: trouble codes that do not.
+        that merge at all; ``never``: trouble codes that do not. ``surge``: ``{minutes, calls}``, from how many calls on
+        in how many minutes it is a storm for those who take them in.
         """
         return {entry.keys["rule"]: entry.answer() for entry in self._in_force("storms", on)}
 

@@ -291,8 +291,12 @@ def _storm(keys: dict[str, str], value: Any) -> str | None:
     if rule in _STORM_LISTS:
         fine = isinstance(value, list) and all(isinstance(name, str) and name for name in value)
         return None if fine else "value must be a list of names"
-    if fault := _among("rule", rule, _STORM_REASONS | _STORM_LISTS):
+    if fault := _among("rule", rule, _STORM_REASONS | _STORM_LISTS | {"surge"}):
         return fault
+    if rule == "surge":
+        if not isinstance(value, dict) or set(value) != {"minutes", "calls"}:
+            return "value must be {calls, minutes}"
+        return _whole(value["minutes"], 1, 1440) or _whole(value["calls"], 2, 100_000)
     needed = {"minutes", "propose"} | ({"metres"} if rule == "near_in_space_and_time" else set())
     if not isinstance(value, dict) or not needed <= set(value) <= needed | {"merge"}:
         return f"value must be {{{', '.join(sorted(needed))}}} and may have merge"

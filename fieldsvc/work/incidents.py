@@ -41,6 +41,8 @@ class StormRules:
     limits: dict[str, Limit]
     kinds: frozenset[str]
     never: frozenset[str]
+    surge: tuple[int, int] | None = None
+    """Minutes, and how many calls within them make a storm."""
 
     @property
     def longest_minutes(self) -> int:
@@ -57,13 +59,19 @@ def storm_rules(now: datetime) -> StormRules:
         if reason in REASONS
     }
     listed = {name: frozenset(found[name].value) if name in found else frozenset() for name in ("kinds", "never")}
-    return StormRules(limits, listed["kinds"], listed["never"])
+    surge = found["surge"].value if "surge" in found else None
+    return StormRules(
+        limits, listed["kinds"], listed["never"], (surge["minutes"], surge["calls"]) if surge is not None else None
+    )
 
 
-def opened(ticket: Ticket, kind: str | None, storm: StormRules) -> Incident:
-    """The incident of a ticket that has just come in, as if it were the only one. Call before the ticket is stored."""
+def of_ticket(ticket: Ticket, kind: str | None, storm: StormRules, *, apart: bool = False) -> Incident:
+    """The incident of a ticket that comes in, as if it were the only one; neither of them is stored.
+
+    :param apart: whoever takes it in says that it is another fault than any that is known.
+    """
     area, feeder = _network_place(ticket.usage_point_id, ticket.customer_id)
-    incident = Incident(
+    return Incident(
         id=new_id(),
         state="open",
         territory_id=ticket.territory_id,
@@ -76,12 +84,10 @@ def opened(ticket: Ticket, kind: str | None, storm: StormRules) -> Incident:
         hazards=list(ticket.hazards),
         calls=1,
         customers=1,
-        joinable=kind in storm.kinds and ticket.trouble_code not in storm.never,
+        joinable=kind in storm.kinds and ticket.trouble_code not in storm.never and not apart,
         opened_at=ticket.received_at,
         last_call_at=ticket.received_at,
     )
-    db.session.add(incident)
-    return incident
 
 
 def _network_place(usage_point_id: str | None, customer_id: str | None) -> tuple[str | None, str | None]:

@@ -48,7 +48,7 @@ def arrived(source: Source, incident: Incident, storm: incidents.StormRules) -> 
     if not incident.joinable:
         return False
     incidents.hold_ground([incident.territory_id])
-    near = _open_around(incident, storm)
+    near = open_around(incident, storm)
     group = next((one for one in storms.groups(near, storm.limits) if incident.id in one.ids), None)
     if group is None:
         return False
@@ -75,7 +75,7 @@ def unsettled(now: datetime) -> list[str | None]:
     since = now - 2 * timedelta(minutes=storm.longest_minutes)
     found: dict[str | None, list[storms.Fault]] = {}
     for incident in db.session.scalars(_open(since).order_by(Incident.id)):
-        found.setdefault(incident.territory_id, []).append(_fault(incident))
+        found.setdefault(incident.territory_id, []).append(fault_of(incident))
     proposed = {
         (row.into_id, *row.from_ids)
         for row in db.session.scalars(select(IncidentMerge).where(IncidentMerge.state == "proposed"))
@@ -96,7 +96,7 @@ def _act(source: Source, group: storms.Group) -> bool:
     return group.merge
 
 
-def _fault(incident: Incident) -> storms.Fault:
+def fault_of(incident: Incident) -> storms.Fault:
     return storms.Fault(
         id=incident.id,
         kind=incident.kind or "",
@@ -126,10 +126,10 @@ def _in(territory_id: str | None) -> ColumnElement[bool]:
 
 
 def _faults(query: Select[Incident]) -> list[storms.Fault]:
-    return [_fault(incident) for incident in db.session.scalars(query)]
+    return [fault_of(incident) for incident in db.session.scalars(query)]
 
 
-def _open_around(incident: Incident, storm: incidents.StormRules) -> list[storms.Fault]:
+def open_around(incident: Incident, storm: incidents.StormRules) -> list[storms.Fault]:
     """The incident and those that any rule could put together with it."""
     span = timedelta(minutes=storm.longest_minutes)
     close = [Incident.id == incident.id]

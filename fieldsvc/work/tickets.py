@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from fieldsvc.base.clock import new_id
 from fieldsvc.base.db import db
-from fieldsvc.base.errors import Conflict, Invalid
+from fieldsvc.base.errors import Conflict, Invalid, NotFound
 from fieldsvc.base.plain import plain
 from fieldsvc.history.record import Source, record
 from fieldsvc.records import contacts
@@ -24,7 +24,8 @@ REPORTING_KINDS = ("call", "web", "app", "walk_in", "transfer", "import")
 @dataclass(frozen=True)
 class NewTicket:
     """What a caller reports. ``received_at`` is when we were told; promises run from there. ``customer_number`` or
-    ``customer_id`` says who; ``job_kind`` what goes out for it, ``None`` for nothing yet."""
+    ``customer_id`` says who; ``job_kind`` what goes out for it, ``None`` for nothing yet. ``incident_id``: the open
+    fault it is about, as whoever takes it in says; ``apart``: it is about none that is known. Else the rules decide."""
 
     reporting_kind: str
     trouble_code: str | None = None
@@ -41,6 +42,8 @@ class NewTicket:
     received_at: datetime | None = None
     external_key: str | None = None
     job_kind: str | None = "repair"
+    incident_id: str | None = None
+    apart: bool = False
 
 
 def receive(source: Source, new: NewTicket, scope: Collection[str] | None = None) -> Ticket:
@@ -49,8 +52,8 @@ def receive(source: Source, new: NewTicket, scope: Collection[str] | None = None
     A call about a fault that enough others have called about joins it, and no second job goes out (``work.merging``).
 
     :raises Invalid: unknown kind; received later than now.
-    :raises Conflict: a customer or usage point that is unknown or out of ``scope``; ``already-exists``: the external
-        key is taken.
+    :raises Conflict: a customer, usage point or incident that is unknown or out of ``scope``; ``already-exists``: the
+        external key is taken; ``state-not-allowed``: the incident is not open.
     :raises Forbidden: the place is not in the caller's territories.
     """
     now = source.recorded_at
@@ -63,12 +66,58 @@ def receive(source: Source, new: NewTicket, scope: Collection[str] | None = None
         ).first()
         if taken is not None:
             raise Conflict(f"ticket {taken.number} has this external key", "already-exists", id=taken.id)
+    ticket, wanted, place = drafted(new, now, scope)
+    jobs.require_scope(place.territory_id, scope)
+    ticket.number = numbers.draw(Ticket.number, "T-")[0]
+    storm = incidents.storm_rules(now)
+    incident = incidents.of_ticket(ticket, new.job_kind, storm, apart=new.apart)
+    db.session.add(incident)
+    db.session.flush()
+    ticket.incident_id = incident.id
+    db.session.add(ticket)
+    db.session.flush()
+    joined = _joined(source, new, incident, storm, scope)
+    if new.job_kind is not None and not (joined and ticket.job_id):
+        ticket.job_id = jobs.store(source, replace(wanted, incident_id=ticket.incident_id), place).id
+        db.session.get_one(Incident, ticket.incident_id).lead_job_id = ticket.job_id
+        if joined:
+            incidents.repoint(ticket.incident_id, None, ticket.job_id)
+    _tell(source, ticket)
+    return ticket
+
+
+def _joined(
+    source: Source,
+    new: NewTicket,
+    incident: Incident,
+    storm: incidents.StormRules,
+    scope: Collection[str] | None,
+) -> bool:
+    """Whether the incident of a new ticket has become part of one that was there."""
+    if new.incident_id is None:
+        return merging.arrived(source, incident, storm)
+    try:
+        merging.by_hand(source, new.incident_id, [incident.id], scope)
+    except NotFound:
+        raise Conflict("incident_id: there is no such incident") from None
+    return True
+
+
+def drafted(
+    new: NewTicket, now: datetime, scope: Collection[str] | None = None
+) -> tuple[Ticket, jobs.NewJob, jobs.Place]:
+    """A ticket as it would be taken in at ``now``, the job that would go out for it, and its place. Stores nothing.
+
+    The ticket has no number and no incident yet.
+
+    :raises Invalid: unknown kind.
+    :raises Conflict: a customer or usage point that is unknown or out of ``scope``.
+    """
+    received_at = new.received_at or now
     wanted = jobs.with_customer(_job_for(new, received_at, scope), scope)
     place = jobs.placed(wanted, now)
-    jobs.require_scope(place.territory_id, scope)
     ticket = Ticket(
         id=new_id(),
-        number=numbers.draw(Ticket.number, "T-")[0],
         external_key=new.external_key,
         reporting_kind=new.reporting_kind,
         trouble_code=new.trouble_code,
@@ -86,18 +135,7 @@ def receive(source: Source, new: NewTicket, scope: Collection[str] | None = None
         received_at=received_at,
         created_at=now,
     )
-    storm = incidents.storm_rules(now)
-    incident = incidents.opened(ticket, new.job_kind, storm)
-    db.session.flush()
-    ticket.incident_id = incident.id
-    db.session.add(ticket)
-    db.session.flush()
-    joined = merging.arrived(source, incident, storm)
-    if new.job_kind is not None and not (joined and ticket.job_id):
-        ticket.job_id = jobs.store(source, replace(wanted, incident_id=ticket.incident_id), place).id
-        db.session.get_one(Incident, ticket.incident_id).lead_job_id = ticket.job_id
-    _tell(source, ticket)
-    return ticket
+    return ticket, wanted, place
 
 
 def _job_for(new: NewTicket, received_at: datetime, scope: Collection[str] | None) -> jobs.NewJob:

@@ -20,7 +20,7 @@ def pack(rule: str, value: str) -> str:
 
 def test_every_reason_has_its_limits_with_a_source():
     found = rules.load().storms(TODAY)
-    assert set(found) == {*REASONS, "kinds", "never"}
+    assert set(found) == {*REASONS, "kinds", "never", "surge"}
     assert found["kinds"].value == ["repair"] and "metering" in found["never"].value
     assert all(answer.source for answer in found.values())
 
@@ -32,6 +32,7 @@ def test_every_reason_has_its_limits_with_a_source():
         ("same_transformer_area", "{ minutes = 1440, propose = 2, merge = 2 }"),
         (NEAR, "{ minutes = 1, propose = 2, metres = 5000 }"),
         ("never", "[]"),
+        ("surge", "{ minutes = 30, calls = 2 }"),
     ],
 )
 def test_what_a_limit_may_be(tmp_path: Path, rule, value):
@@ -51,6 +52,8 @@ def test_what_a_limit_may_be(tmp_path: Path, rule, value):
         (NEAR, "{ minutes = 1, propose = 2, metres = 5001 }", "from 1 to 5000"),
         ("kinds", '"repair"', "list of names"),
         ("never", "[1]", "list of names"),
+        ("surge", "{ minutes = 30 }", "value must be"),
+        ("surge", "{ minutes = 30, calls = 1 }", "from 2 to"),
     ],
 )
 def test_what_it_may_not_be(tmp_path: Path, rule, value, fault):
