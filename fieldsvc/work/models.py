@@ -132,6 +132,7 @@ class Job(Base):
         Index("ix_job_crew_id_status", "crew_id", "status"),
         Index("ix_job_lon_lat", "lon", "lat"),
         Index("ix_job_created_at_id", "created_at", "id"),
+        Index("ix_job_completed_at", "completed_at"),
     )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
