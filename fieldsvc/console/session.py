@@ -104,8 +104,18 @@ def sign_in() -> Any:
             raise
         faults = {"": _("User name or password is wrong.")}
         return render_template("sign_in.html", faults=faults, typed=typed(), insecure=_insecure()), 401
+    enter(login.staff_id)
+    to = own_path(request.args.get("next", ""), request.host_url) or url_for("console.board")
+    return redirect(to, 303)
+
+
+def enter(staff_id: str) -> None:
+    """Begin a session of this account in this browser, in place of the one there may be.
+
+    :raises FieldsvcError: ``unauthenticated``: the account is disabled.
+    """
     with reading():
-        ident = staff.session_ident(login.staff_id)
+        ident = staff.session_ident(staff_id)
         found = session_actor(ident)
     if found is None:
         raise FieldsvcError("unauthenticated")
@@ -114,8 +124,6 @@ def sign_in() -> Any:
     session.update(kept)
     session.permanent = True
     flask_login.login_user(_Visitor(ident, found))
-    to = own_path(request.args.get("next", ""), request.host_url) or url_for("console.board")
-    return redirect(to, 303)
 
 
 def _insecure() -> bool:

@@ -76,19 +76,23 @@ def create(
     return staff
 
 
-def edit(source: Source, staff_id: str, changes: Mapping[str, Any]) -> Staff:
+def edit(source: Source, staff_id: str, changes: Mapping[str, Any], *, seen: str | None = None) -> Staff:
     """Change ``display_name``, ``role``, ``active``, ``all_territories``, ``territory_ids`` or ``password``.
 
     Disabling an account and changing its password revoke its tokens.
 
+    :param seen: the :func:`version` the change is meant for.
     :raises NotFound: no such account.
     :raises Conflict: ``state-not-allowed`` when nobody would be left who may administer.
+    :raises FieldsvcError: ``precondition-failed`` when it has been changed since it was ``seen``.
     """
     if "role" in changes or "active" in changes:
         # All admins, in one order: two who demote each other at the same moment must not both succeed.
         admins = select(Staff.id).where(Staff.role == ADMIN, Staff.active).order_by(Staff.id)
         db.session.execute(admins.with_for_update()).all()
     staff = get(staff_id, lock=True)
+    if seen is not None and seen != version(staff):
+        raise FieldsvcError("precondition-failed", "this account has been changed meanwhile: read it again")
     before = _facts(staff)
     _apply(staff, changes)
     password = changes.get("password")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import shapely
@@ -263,6 +263,33 @@ def get(actor: Actor, territory_id: str) -> Territory:
     if territory is None or not actor.sees(territory.id):
         raise NotFound("territory", territory_id)
     return territory
+
+
+class Brief(NamedTuple):
+    """A territory without its border."""
+
+    id: str
+    code: str
+    name: str
+    name_local: str | None
+
+
+_BRIEF = (Territory.id, Territory.code, Territory.name, Territory.name_local)
+_MOST_BRIEF = 5000
+
+
+def brief(actor: Actor) -> list[Brief]:
+    """The territories in the actor's scope, by code: to choose from."""
+    wanted = select(*_BRIEF).order_by(Territory.code).limit(_MOST_BRIEF)
+    if actor.scope is not None:
+        wanted = wanted.where(among(Territory.id, actor.scope))
+    return [Brief(*row) for row in db.session.execute(wanted)]
+
+
+def codes(ids: Iterable[str]) -> dict[str, str]:
+    """Id -> code of those of ``ids`` that exist."""
+    rows = db.session.execute(select(Territory.id, Territory.code).where(among(Territory.id, ids)))
+    return {row.id: row.code for row in rows}
 
 
 def ids_of_codes(codes: list[str]) -> list[str]:
