@@ -184,13 +184,9 @@ def _rows(query: Select[Any]) -> Sequence[Any]:
 
 
 def _is_wanted(card: Card, wanted: Wanted) -> bool:
-    if wanted.status:
-        right = card.status in wanted.status
-    else:
-        right = card.status != "cancelled" or bool(wanted.text)
-    if wanted.crew_id:
-        right = right and (card.crew_id or NOBODY) in wanted.crew_id
-    return right and (not wanted.promise or card.promise in wanted.promise)
+    shown = card.status in wanted.status if wanted.status else card.status != "cancelled" or bool(wanted.text)
+    held = not wanted.crew_id or (card.crew_id or NOBODY) in wanted.crew_id
+    return shown and held and (not wanted.promise or card.promise in wanted.promise)
 
 
 def _cards(rows: Sequence[Any], now: datetime) -> list[Card]:
@@ -245,7 +241,12 @@ def _counts(cards: Iterable[Card], wanted: Wanted) -> dict[str, Any]:
 
 
 def crews(
-    actor: Actor, holding: Collection[str], day: Day, now: datetime, fresh: timedelta, ids: Collection[str] | None = None
+    actor: Actor,
+    holding: Collection[str],
+    day: Day,
+    now: datetime,
+    fresh: timedelta,
+    ids: Collection[str] | None = None,
 ) -> list[dict[str, Any]]:
     """The active crews of the actor's territories, by code: who they are, where they were last, when they are on duty.
 
