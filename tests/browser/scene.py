@@ -9,8 +9,8 @@ Everything is made through the service itself, in about a second. Names of jobs 
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -23,7 +23,7 @@ SIZE = 0.1
 """Edge of the territory in degrees."""
 
 
-@dataclass
+@dataclasses.dataclass
 class Scene:
     """A territory, and what is in it.
 
@@ -40,10 +40,10 @@ class Scene:
     code: str = ""
     west: float = 0.0
     south: float = 0.0
-    crews: dict[str, str] = field(default_factory=dict)
-    phones: dict[str, Phone] = field(default_factory=dict)
-    places: list[Place] = field(default_factory=list)
-    jobs: dict[str, str] = field(default_factory=dict)
+    crews: dict[str, str] = dataclasses.field(default_factory=dict)
+    phones: dict[str, Phone] = dataclasses.field(default_factory=dict)
+    places: list[Place] = dataclasses.field(default_factory=list)
+    jobs: dict[str, str] = dataclasses.field(default_factory=dict)
     review_id: str = ""
     merged_id: str = ""
 
