@@ -112,6 +112,16 @@ class RoadNetwork:
             raise BadNetwork(f"{folder.name}: no usable edge between known nodes")
         return cls(folder.name, np.array(lonlat), edges, refused)
 
+    def streets(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Each pair of nodes that an edge joins, once, as n × 2 × 2 degrees (lon, lat), and their speeds in m/s."""
+        fastest: dict[tuple[int, int], float] = {}
+        for here, there, weight in self._out.weighted_edge_list():
+            hundredths, decimetres = divmod(weight, _METRES_BITS)
+            between = (min(here, there), max(here, there))
+            fastest[between] = max(fastest.get(between, 0.0), 10.0 * decimetres / max(hundredths, 1.0))
+        ends = np.array(list(fastest), dtype=np.intp).reshape(-1, 2)
+        return self._lonlat[ends], np.array(list(fastest.values()))
+
     def nearest(self, lonlat: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """For each of the n × 2 places, all on earth, the nearest node and how many metres it is away."""
         nodes = self._tree.nearest(shapely.points(lonlat * self._squeeze))
