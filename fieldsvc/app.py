@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 import secrets
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import structlog
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.routing import Rule
 
 from fieldsvc import api, console, queue, rules
 from fieldsvc.base import signing
@@ -33,6 +36,24 @@ def migrations_dir() -> Path:
     """Where the migrations lie: inside an installed package, beside it in a checkout."""
     installed = Path(__file__).parent / "_migrations"
     return installed if installed.is_dir() else Path(__file__).parent.parent / "migrations"
+
+
+class LazyRule(Rule):
+    """A route that makes what builds its address when somebody first asks for an address.
+
+    Werkzeug compiles two functions for each route as it is added, which is most of the work of composing the
+    application, and few of them are ever called in a process.
+    """
+
+    def _compile_builder(self, append_unknown: bool = True) -> Callable[..., tuple[str, str]]:
+        made: list[Callable[..., tuple[str, str]]] = []
+
+        def build(rule: Rule, **values: Any) -> tuple[str, str]:
+            if not made:
+                made.append(Rule._compile_builder(rule, append_unknown))
+            return made[0](rule, **values)
+
+        return build
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -61,6 +82,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         log.warning("road-left-out", file=row.file, line=row.line, reason=row.reason)
     load_models()
     app = Flask("fieldsvc", static_folder=None)
+    app.url_rule_class = LazyRule
     app.config.update(
         SECRET_KEY=secret,
         SQLALCHEMY_DATABASE_URI=settings.database_url,

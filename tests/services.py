@@ -31,7 +31,14 @@ QUICK = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
 """PostgreSQL settings for measuring what a real server costs."""
 
+MEMORY, ENOUGH = Path("/dev/shm"), 2 * 2**30
+
 _pause = threading.Event()
+
+
+def memory() -> Path | None:
+    """A folder in memory with room for the databases of a run: copying one there takes a tenth of the time."""
+    return MEMORY if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ENOUGH else None
 
 
 class Postgres:
@@ -46,7 +53,7 @@ class Postgres:
         self.own: PrivatePostgres | None = None
         self.url = os.environ.get("TEST_DATABASE_URL", "")
         if not self.url:
-            self.own = PrivatePostgres(options)
+            self.own = PrivatePostgres(options, memory() if options is QUICK else None)
             self.url = self.own.url
 
     def __enter__(self) -> Self:

@@ -51,10 +51,11 @@ class PrivatePostgres:
     """One server on a port of 127.0.0.1 with its data in a temporary folder.
 
     :param options: settings of the server, by name.
+    :param within: where to make that folder; None: where temporary files go.
     """
 
-    def __init__(self, options: Mapping[str, str]) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="fieldsvc-pg-"))
+    def __init__(self, options: Mapping[str, str], within: Path | None = None) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="fieldsvc-pg-", dir=within))
         self.process: subprocess.Popen[bytes] | None = None
         self.port = _free_port()
         self.restarts = 0
