@@ -16,7 +16,7 @@ from fieldsvc.api.frame import Blueprint
 from fieldsvc.api.lanes import lane
 from fieldsvc.api.schemas import Flag, Ident, Int, JsonObject, ListOf, Member, Schema, Text, UtcTime
 from fieldsvc.api.stream import respond
-from fieldsvc.api.sync import answer, current_settings, read_body, refuse_ended_app
+from fieldsvc.api.sync import answer, current_settings, note_pull, read_body, refuse_ended_app
 from fieldsvc.base.clock import utc_now
 from fieldsvc.base.db import reading, transaction
 from fieldsvc.base.errors import FieldsvcError, Invalid
@@ -70,13 +70,17 @@ def pull(args: dict[str, Any], collection: str) -> Response:
 
     A page that is not full is the last one. `{"_deleted": true}` with the primary key alone: no longer the crew's.
     """
-    settings = current_settings()
-    refuse_ended_app(utc_now())
+    settings, now = current_settings(), utc_now()
+    refuse_ended_app(now)
     limit = args.get("limit", settings.pull_rows)
     if limit > settings.pull_rows:
         raise Invalid.field("limit", f"must be 1 to {settings.pull_rows}")
     with reading():
         page = rxdb.page(_reader(), collection, args.get("checkpoint"), limit, current_app.config["SECRET_KEY"])
+    if page.whole:
+        _, told, seen = g.actor.pulled
+        mine = (page.reached, page.begun) if collection == rxdb.OUTCOMES else (told or 0, seen or 0)
+        note_pull(*mine, now)
     rest: dict[str, Any] = {"checkpoint": {"token": page.checkpoint}} | ({"reset": True} if page.reset else {})
     return answer(b'{"documents":[' + ",".join(page.documents).encode() + b"]," + orjson.dumps(rest)[1:])
 

@@ -16,7 +16,7 @@ from fieldsvc.api import access, pressure
 from fieldsvc.api.frame import Blueprint
 from fieldsvc.api.lanes import lane
 from fieldsvc.api.schemas import Flag, Int, JsonObject, ListOf, Member, Schema, Text, UtcTime
-from fieldsvc.api.sync import answer, current_settings, read_body, refuse_ended_app, scopes
+from fieldsvc.api.sync import answer, current_settings, note_pull, read_body, refuse_ended_app, scopes
 from fieldsvc.api.sync_copy import pack
 from fieldsvc.base.clock import utc_now
 from fieldsvc.base.db import reading, transaction
@@ -24,6 +24,7 @@ from fieldsvc.base.errors import FieldsvcError, Invalid
 from fieldsvc.sync import receive, watermelon, watermelon_push
 from fieldsvc.sync.clocks import Clock
 from fieldsvc.sync.envelope import fault
+from fieldsvc.sync.outcomes import device_scope
 
 blp = Blueprint(
     "compat_watermelon",
@@ -86,6 +87,8 @@ def pull(args: dict[str, Any]) -> Response:
     if stamp is None:
         with transaction():
             stamp = watermelon.keep(g.actor.device_id, what, last, now)
+    own = device_scope(g.actor.device_id)
+    note_pull(what.ends.get(own, 0), (what.seen or {}).get(own, 0), now)
     pieces = watermelon.pieces(mine, what, stamp)
     body: Iterator[bytes] = chain([next(pieces)], pieces)  # what can fail fails before the answer has begun
     packed = request.accept_encodings.find("gzip") >= 0

@@ -190,10 +190,22 @@ def pull(args: dict[str, Any]) -> Response:
         raise Invalid.field("limit", f"must be 1 to {settings.pull_rows}")
     with reading():
         page = feed.page(scopes(), args.get("cp"), limit, current_app.config["SECRET_KEY"])
+    if not page.has_more:
+        own = outcomes.device_scope(g.actor.device_id)
+        note_pull(page.reached.get(own, 0), page.begun.get(own, 0), now)
     rest: dict[str, Any] = {"checkpoint": page.checkpoint, "has_more": page.has_more, "server_time": format_time(now)}
     if page.reset:
         rest["reset"] = True
     return answer(orjson.dumps({"changes": page.changes} | rest))
+
+
+def note_pull(told: int, seen: int, now: datetime) -> None:
+    """Keep how far the calling device has come in its own feed, where that is news (see :func:`devices.pull_is_news`):
+    so the office can see what its crew cannot know yet.
+    """
+    if devices.pull_is_news(g.actor, now, told, seen):
+        with transaction():
+            devices.note_pull(g.actor.device_id, now, told, seen)
 
 
 _MISSING = {"description": "Ids of required attachments that have to be sent (again)."}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -23,13 +23,16 @@ from fieldsvc.feed.models import SyncCounter, SyncDoc, SyncEpoch, SyncFeed
 @dataclass(frozen=True)
 class Page:
     """``changes`` are ready for orjson, with documents as they are kept; ``reset`` says that the checkpoint belongs to
-    another life of the feed.
+    another life of the feed. ``begun`` and ``reached`` say how far the reader had come in each scope, and how far it
+    comes with this page.
     """
 
     changes: list[dict[str, Any]]
     checkpoint: str
     has_more: bool
     reset: bool = False
+    begun: Mapping[str, int] = field(default_factory=dict)
+    reached: Mapping[str, int] = field(default_factory=dict)
 
 
 def epoch() -> str:
@@ -122,6 +125,7 @@ def page(scopes: Sequence[str], checkpoint: str | None, limit: int, secret: str)
             empty = signer.dumps({"e": life, "f": wanted, "n": {}})
             return Page([], str(empty), has_more=True, reset=True)
         seen, since = mark["n"], mark.get("s", {})
+    begun = seen
     changes: list[dict[str, Any]] = []
     has_more = False
     for scope in scopes:
@@ -143,7 +147,8 @@ def page(scopes: Sequence[str], checkpoint: str | None, limit: int, secret: str)
         seen = seen | {scope: end}
     mark = {"e": life, "f": wanted, "n": seen}
     since = {scope: n for scope, n in since.items() if seen.get(scope, 0) < n}
-    return Page(changes, str(signer.dumps(mark | {"s": since} if since else mark)), has_more)
+    checkpoint = str(signer.dumps(mark | {"s": since} if since else mark))
+    return Page(changes, checkpoint, has_more, begun=begun, reached=seen)
 
 
 _ROWS = text(

@@ -22,7 +22,8 @@ ROLES = (DISPATCHER, SUPERVISOR, AUDITOR, ADMIN)
 class Actor:
     """Staff, a device, or the system itself. ``territory_ids`` bounds what it may see; None means all territories.
 
-    ``platform``, ``app_version`` and ``schema_version`` are what a device last said of itself.
+    ``platform``, ``app_version`` and ``schema_version`` are what a device last said of itself; ``pulled`` is what is
+    kept of its pulls: ``(pulled_at, told_seq, seen_seq)``.
     """
 
     kind: str
@@ -37,6 +38,7 @@ class Actor:
     platform: str | None = None
     app_version: str | None = None
     schema_version: int | None = None
+    pulled: tuple[datetime | None, int | None, int | None] = (None, None, None)
 
     def source(self, now: datetime) -> Source:
         """The source of changes this actor makes at ``now``."""
@@ -139,6 +141,9 @@ _DEVICE = (
         _device.app_version,
         _device.schema_version,
         _crew.name,
+        _device.pulled_at,
+        _device.told_seq,
+        _device.seen_seq,
     )
     .where(_crew.id == _device.crew_id)
     .where(_device.token_hash == bindparam("token_hash"))
@@ -153,7 +158,7 @@ def device_actor(token: str) -> Actor | None:
     row = db.session.execute(_DEVICE, {"token_hash": token_hash(token)}).first()
     if row is None:
         return None
-    device_id, crew_id, install_id, revoked_at, platform, app_version, schema_version, crew_name = row
+    device_id, crew_id, install_id, revoked_at, platform, app_version, schema_version, crew_name, *pulled = row
     if revoked_at is not None:
         raise FieldsvcError("device-revoked", "this device has been revoked: remove what it holds", wipe=True)
     return Actor(
@@ -167,4 +172,5 @@ def device_actor(token: str) -> Actor | None:
         platform=platform,
         app_version=app_version,
         schema_version=schema_version,
+        pulled=tuple(pulled),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,7 +19,7 @@ from sqlalchemy import select, update
 
 from fieldsvc import rules
 from fieldsvc.base.clock import format_time, new_id
-from fieldsvc.base.db import db
+from fieldsvc.base.db import among, db
 from fieldsvc.base.errors import Conflict, FieldsvcError, NotFound
 from fieldsvc.history.record import Source, record
 from fieldsvc.people import crews
@@ -33,6 +34,9 @@ __all__ = [
     "enrolment_uri",
     "get",
     "new_code",
+    "note_pull",
+    "of_crews",
+    "pull_is_news",
     "revoke",
     "runs",
     "seen",
@@ -152,6 +156,7 @@ def enrol(
     device.token_hash = token_hash(token)
     device.enrolled_at = now
     device.revoked_at = None
+    device.pulled_at = device.told_seq = device.seen_seq = None
     db.session.flush()
     _record_enrolment(device, crew, former, now)
     return device, token
@@ -199,6 +204,15 @@ def get(actor: Actor, device_id: str, *, lock: bool = False) -> Device:
     return device
 
 
+def of_crews(crew_ids: Collection[str]) -> dict[str, list[Device]]:
+    """Crew id -> its devices that are not revoked, the one last heard of first."""
+    found: dict[str, list[Device]] = {crew_id: [] for crew_id in crew_ids}
+    wanted = select(Device).where(among(Device.crew_id, crew_ids), Device.revoked_at.is_(None))
+    for device in db.session.scalars(wanted.order_by(Device.last_seen_at.is_(None), Device.last_seen_at.desc())):
+        found[device.crew_id].append(device)
+    return found
+
+
 def seen(
     device_id: str,
     now: datetime,
@@ -215,6 +229,31 @@ def seen(
         facts |= {"pending": pending, "pending_at": now}
     if app_version:
         facts["app_version"] = app_version
+    db.session.execute(update(Device).where(Device.id == device_id).values(facts))
+
+
+PULLS_NOTED_EVERY = timedelta(minutes=10)
+_CONFIRMATIONS_NOTED_EVERY = timedelta(minutes=1)
+
+
+def pull_is_news(actor: Actor, now: datetime, told: int, seen: int) -> bool:
+    """Whether a pull that has come to its end says anything of the device that has to be kept.
+
+    That is: it was handed something of its own feed, or shows for the first time that it holds what it was handed. A
+    pull that brings nothing costs no write, but for one in ten minutes, which says that the device is there.
+
+    :param told: how far in its own feed the answer brings it.
+    :param seen: how far it had come by its checkpoint.
+    """
+    at, told_before, seen_before = actor.pulled
+    if at is None or told != told_before or now - at >= PULLS_NOTED_EVERY:
+        return True
+    return seen != seen_before and now - at >= _CONFIRMATIONS_NOTED_EVERY
+
+
+def note_pull(device_id: str, now: datetime, told: int, seen: int) -> None:
+    """Keep what :func:`pull_is_news` found worth it; call inside a transaction."""
+    facts = {"pulled_at": now, "told_seq": told, "seen_seq": seen}
     db.session.execute(update(Device).where(Device.id == device_id).values(facts))
 
 

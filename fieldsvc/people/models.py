@@ -117,6 +117,9 @@ class Device(Base):
     """One enrolled handheld. ``clock_offset_ms`` is server time minus device time, as the last hello told it;
     ``clock_former_ms`` what it was before it changed, ``clock_former_at`` when it was last that. ``pending`` is how
     many operations it said, at ``pending_at``, that it still held.
+
+    ``pulled_at`` is when it last pulled to the end, to within ten minutes; None: it has never had its first sync.
+    ``told_seq`` is how far its own feed has been handed to it by then, ``seen_seq`` how far it has shown to hold it.
     """
 
     __tablename__ = "device"
@@ -136,6 +139,9 @@ class Device(Base):
     clock_former_at: Mapped[datetime | None]
     pending: Mapped[int | None] = mapped_column(Integer)
     pending_at: Mapped[datetime | None]
+    pulled_at: Mapped[datetime | None]
+    told_seq: Mapped[int | None] = mapped_column(BigInteger)
+    seen_seq: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class CrewPosition(Base):

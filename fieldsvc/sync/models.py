@@ -12,6 +12,7 @@ from fieldsvc.base.db import Base
 
 WAITING = text("status IN ('accepted', 'retrying')")
 HELD = text("status = 'held'")
+OWED = text("required AND state NOT IN ('verified', 'unreadable')")
 """Conditions of the partial indexes. Queries use them as they stand: with parameters a plan could not use the index."""
 
 
@@ -150,6 +151,7 @@ class Attachment(Base):
     __table_args__ = (
         Index("ix_attachment_device_id_attachment_id", "device_id", "attachment_id"),
         Index("ix_attachment_job_id_id", "job_id", "id"),
+        Index("ix_attachment_owed", "device_id", sqlite_where=OWED, postgresql_where=OWED),
     )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)

@@ -32,12 +32,15 @@ from fieldsvc.work.documents import crew_scope
 
 CHANNEL = "rxdb"
 
+OUTCOMES = "outcomes"
+"""The collection that tells what became of operations: it is read from the device's own feed."""
+
 COLLECTIONS = {
     "jobs": "job",
     "customers": "customer",
     "usage_points": "usage_point",
     "meters": "meter",
-    "outcomes": "outcome",
+    OUTCOMES: "outcome",
 }
 """Collections that can be pulled -> the entity their documents are."""
 
@@ -50,7 +53,7 @@ OPERATIONS = "operations"
 
 def primary_key(collection: str) -> str:
     """The member that names a document of the collection."""
-    return "op_id" if collection in ("outcomes", OPERATIONS) else "id"
+    return "op_id" if collection in (OUTCOMES, OPERATIONS) else "id"
 
 
 @dataclass(frozen=True)
@@ -66,18 +69,22 @@ class Reader:
 
     def scope_of(self, collection: str) -> str:
         """The scope that shows the documents of a collection."""
-        return self.scopes[1] if collection == "outcomes" else self.scopes[0]
+        return self.scopes[1] if collection == OUTCOMES else self.scopes[0]
 
 
 @dataclass(frozen=True)
 class Page:
     """``documents`` is JSON text per document. ``reset``: everything has been told anew, from the beginning; what the
-    device holds beside it may be gone.
+    device holds beside it may be gone. ``whole``: there is nothing behind it. ``begun`` and ``reached``: how far the
+    device had come in its own feed, and how far it comes with this page.
     """
 
     documents: list[str]
     checkpoint: str
     reset: bool
+    whole: bool
+    begun: int
+    reached: int
 
 
 def page(reader: Reader, collection: str, checkpoint: str | None, limit: int, secret: str) -> Page:
@@ -110,7 +117,8 @@ def page(reader: Reader, collection: str, checkpoint: str | None, limit: int, se
     since = {scope: n for scope, n in (since | begun).items() if now[scope] < n}
     whole = all(n >= stand[scope].n for scope, n in now.items())
     at = str(signer.dumps({**mark, "n": now, "s": since, "r": anew and not whole}))
-    return Page(list(documents.values()), at, reset=anew and whole)
+    own = reader.scopes[1]
+    return Page(list(documents.values()), at, anew and whole, whole, seen.get(own, 0), now.get(own, 0))
 
 
 def _checkpoints(secret: str) -> URLSafeSerializer:
