@@ -29,6 +29,9 @@ from workers.run import worker
 
 DATABASES = ("sqlite", "postgresql")
 
+if (room := services.memory()) is not None:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(room))  # files of tests need not outlive a power cut
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--db", choices=(*DATABASES, "both"), default="both", help="which databases to test on")
