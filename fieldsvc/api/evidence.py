@@ -130,13 +130,13 @@ def _served(one: Shown, path: str, kind: str | None) -> Response:
     kind = kind if kind in LOOKED_AT else _OCTETS
     response = Response(stream_with_context(pieces), mimetype=kind)
     name = one.filename or one.row.attachment_id + (mimetypes.guess_extension(one.row.type) or "")
-    response.headers.set("Content-Disposition", "attachment", **_saved_as(name))
+    response.headers.set("Content-Disposition", "attachment", **saved_as(name))
     response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
     response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
     return response
 
 
-def _saved_as(name: str) -> dict[str, str]:
+def saved_as(name: str) -> dict[str, str]:
     """Parameters of Content-Disposition (RFC 6266): ``name`` in ASCII and, where that is not all of it, whole. A header
     is ASCII; what turns the direction of writing or cannot be seen is left out, and so are folders.
     """
