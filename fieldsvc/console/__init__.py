@@ -12,7 +12,7 @@ import importlib
 from flask import Flask
 from flask_babel import lazy_gettext as _l
 
-PAGES = ("account", "board", "job_changes", "jobs", "maps", "photos", "planned", "runs", "users")
+PAGES = ("account", "assign", "board", "crews", "devices", "job_changes", "jobs", "maps", "photos", "planned", "runs", "users")
 """The modules of this package that have pages, in alphabetical order."""
 
 MENU = (

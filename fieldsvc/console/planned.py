@@ -1,0 +1,299 @@
+"""Planned work: campaigns, planned outages, inspections that fall due. Looked at here, with the simple steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date, timedelta
+from typing import Any
+
+from flask import Response, current_app, render_template, request, url_for
+from flask_babel import gettext as _
+from flask_babel import ngettext
+from sqlalchemy import select
+
+from fieldsvc import queue
+from fieldsvc.api import paging
+from fieldsvc.api.campaigns import ITEM_REASONS, Day
+from fieldsvc.api.frame import load
+from fieldsvc.api.inspections import MOST_AT_ONCE, DueNew
+from fieldsvc.api.jobs import Reason
+from fieldsvc.api.outages import STATES, OutageNew
+from fieldsvc.api.schemas import Choice, Int, PageArgs, Schema, Text, from_text
+from fieldsvc.base.clock import utc_now
+from fieldsvc.base.db import among, db, reading, transaction
+from fieldsvc.base.errors import FieldsvcError
+from fieldsvc.console.frame import DISPATCHERS, Refused, actor, done, entered, form, page, pages, typed
+from fieldsvc.console.local_times import as_sent
+from fieldsvc.records.models import Customer
+from fieldsvc.work import campaigns as bulk
+from fieldsvc.work import inspections as turns
+from fieldsvc.work import outages as cuts
+from fieldsvc.work.models import Campaign, CampaignItem, Job, PlannedOutage
+
+LOOK_AHEAD = timedelta(days=30)
+"""Inspections due within this time are listed when no day is given."""
+
+
+class ItemArgs(PageArgs):
+    reason = Choice(*ITEM_REASONS)
+    day = Day()
+    area = Text(80)
+
+
+class OutageArgs(PageArgs):
+    state = Choice(*STATES)
+    area = Text(80)
+
+
+class DueArgs(PageArgs):
+    until = Day()
+
+
+class Call(Reason):
+    rev = Int(1)
+
+
+@pages.get("/campaigns")
+@page()
+def campaigns() -> str:
+    """Campaigns, newest first."""
+    args = _args(PageArgs)
+    with reading():
+        found = paging.fetch(bulk.campaigns(actor().id, actor().scope), (Campaign.created_at, Campaign.id), args)
+        rows = [bulk.row(one) for one in found.rows]
+    return render_template("campaigns.html", campaigns=rows, more=_more("console.campaigns", found, args))
+
+
+@pages.get("/campaigns/<id:campaign_id>")
+@page()
+def campaign(campaign_id: str) -> str:
+    """One campaign: its calendar, its totals and what is on which day."""
+    return _campaign(campaign_id)
+
+
+@pages.get("/campaigns/<id:campaign_id>/progress")
+@page()
+def campaign_progress(campaign_id: str) -> Any:
+    """How far a worker is with it."""
+    with reading():
+        told = bulk.row(bulk.find(campaign_id, actor().id, actor().scope))
+    busy = told["state"] in bulk.AT_WORK
+    return (
+        render_template("_campaign_progress.html", campaign=told, busy=busy),
+        200,
+        {} if busy else {"HX-Refresh": "true"},
+    )
+
+
+@pages.get("/campaigns/<id:campaign_id>/calendar.svg")
+@page()
+def campaign_picture(campaign_id: str) -> Response:
+    """Areas by days."""
+    with reading():
+        shown = bulk.calendar(bulk.find(campaign_id, actor().id, actor().scope))
+    return Response(shown, mimetype="image/svg+xml")
+
+
+@pages.post("/campaigns/<id:campaign_id>/release")
+@page(*DISPATCHERS)
+def release_campaign(campaign_id: str) -> Any:
+    """Have the jobs of a draft made."""
+    return _turn(
+        campaign_id,
+        Schema,
+        lambda body: bulk.release(actor().source(utc_now()), campaign_id, actor().id, actor().scope),
+        _("Released. Its jobs are being made."),
+    )
+
+
+@pages.post("/campaigns/<id:campaign_id>/cancel")
+@page(*DISPATCHERS)
+def cancel_campaign(campaign_id: str) -> Any:
+    """Call it off."""
+    return _turn(
+        campaign_id,
+        Reason,
+        lambda body: bulk.cancel(actor().source(utc_now()), campaign_id, body["reason"], actor().id, actor().scope),
+        _("Called off. Jobs nobody has set out for are withdrawn."),
+    )
+
+
+@pages.get("/outages")
+@page()
+def outages() -> str:
+    """Planned outages, the next ones first."""
+    return _outages()
+
+
+@pages.post("/outages")
+@page(*DISPATCHERS)
+def add_outage() -> Any:
+    """Enter one."""
+    try:
+        with form(OutageNew, as_sent(OutageNew, entered(OutageNew))) as body, transaction():
+            made = cuts.create(actor().source(utc_now()), cuts.NewOutage(**body), actor().scope)
+            outage_id = made.id
+    except Refused as refused:
+        return _outages(refused.faults), refused.status
+    return done(_("The outage has been entered."), url_for("console.outage", outage_id=outage_id))
+
+
+@pages.get("/outages/<id:outage_id>")
+@page()
+def outage(outage_id: str) -> str:
+    """One planned outage, and what hangs on it."""
+    return _outage(outage_id)
+
+
+@pages.post("/outages/<id:outage_id>/cancel")
+@page(*DISPATCHERS)
+def cancel_outage(outage_id: str) -> Any:
+    """Call one off; the jobs made for it are named, not cancelled."""
+    try:
+        with form(Call) as body, transaction():
+            source = actor().source(utc_now())
+            cuts.cancel(source, outage_id, body["reason"], check=_same(body.get("rev")), scope=actor().scope)
+    except Refused as refused:
+        return _outage(outage_id, refused.faults), refused.status
+    return done(_("The outage has been called off."), url_for("console.outage", outage_id=outage_id))
+
+
+@pages.get("/inspections")
+@page()
+def inspections() -> str:
+    """Whose inspection falls due, and has no job yet."""
+    return _inspections()
+
+
+@pages.post("/inspections")
+@page(*DISPATCHERS)
+def make_inspections() -> Any:
+    """Make the jobs, of those that are ticked or of all."""
+    try:
+        with form(DueNew) as body, transaction():
+            made = turns.make(
+                actor().source(utc_now()), body["until"], _zone(), actor().scope,
+                customer_ids=body.get("customer_ids"), limit=MOST_AT_ONCE,
+            )  # fmt: skip
+    except Refused as refused:
+        return _inspections(refused.faults), refused.status
+    told = ngettext("%(num)d job has been made.", "%(num)d jobs have been made.", len(made))
+    return done(told, url_for("console.inspections", until=body["until"].isoformat()))
+
+
+def _args(schema: type[Schema]) -> dict[str, Any]:
+    with from_text():
+        return dict(load(schema(), {name: value for name, value in request.args.items() if value}))
+
+
+def _more(endpoint: str, found: paging.Page, args: dict[str, Any], **values: Any) -> str | None:
+    if found.next is None:
+        return None
+    kept = {name: value for name, value in args.items() if name not in ("cursor", "limit")}
+    return url_for(endpoint, **values, **kept, cursor=found.next)
+
+
+def _zone() -> Any:
+    return current_app.extensions["fieldsvc.settings"].local_zone
+
+
+def _turn(campaign_id: str, schema: type[Schema], step: Callable[[dict[str, Any]], Campaign], message: str) -> Any:
+    try:
+        with form(schema) as body, transaction():
+            waits = step(body).state in bulk.AT_WORK
+    except Refused as refused:
+        return _campaign(campaign_id, refused.faults), refused.status
+    if waits:
+        queue.ring("run_campaign", campaign_id)
+    return done(message, url_for("console.campaign", campaign_id=campaign_id))
+
+
+def _campaign(campaign_id: str, faults: dict[str, str] | None = None) -> str:
+    args: dict[str, Any] = _args(ItemArgs)
+    with reading():
+        found = bulk.find(campaign_id, actor().id, actor().scope)
+        told = bulk.page(found)
+        wanted = (args["reason"],) if args.get("reason") else ()
+        items = paging.fetch(
+            bulk.items(campaign_id, reason=wanted, day=args.get("day"), area=args.get("area")),
+            (CampaignItem.place,),
+            args,
+            descending=False,
+            scalars=False,
+            key=lambda row: [row[0].place],
+        )
+        rows = [bulk.item_row(row) for row in items.rows]
+    return render_template(
+        "campaign.html",
+        campaign=told,
+        items=rows,
+        args=args,
+        more=_more("console.campaign", items, args, campaign_id=campaign_id),
+        busy=told["state"] in bulk.AT_WORK,
+        faults=faults or {},
+        typed=typed(),
+    )
+
+
+def _outages(faults: dict[str, str] | None = None) -> str:
+    args = _args(OutageArgs)
+    now = utc_now()
+    with reading():
+        query = cuts.outages(actor().scope, area=args.get("area"), state=args.get("state"), since=now)
+        found = paging.fetch(query, (PlannedOutage.starts_at, PlannedOutage.id), args, descending=False)
+        rows = [cuts.row(one) for one in found.rows]
+    return render_template(
+        "outages.html",
+        outages=rows,
+        args=args,
+        more=_more("console.outages", found, args),
+        now=now,
+        faults=faults or {},
+        typed=typed(),
+    )
+
+
+def _outage(outage_id: str, faults: dict[str, str] | None = None) -> str:
+    with reading():
+        told = cuts.page(cuts.find(outage_id, actor().scope), actor().scope)
+        jobs = db.session.scalars(select(Job).where(among(Job.id, told["job_ids"])).order_by(Job.number)).all()
+        near = db.session.scalars(select(PlannedOutage).where(among(PlannedOutage.id, told["near"]))).all()
+        return render_template("outage.html", outage=told, jobs=jobs, near=near, faults=faults or {}, typed=typed())
+
+
+def _same(rev: int | None) -> Callable[[int], None]:
+    """Refuses when the record has been changed since its page was shown."""
+
+    def check(current: int) -> None:
+        if rev != current:
+            raise FieldsvcError(
+                "precondition-failed", _("This has been changed meanwhile. What stands here now is new: look again.")
+            )
+
+    return check
+
+
+def _inspections(faults: dict[str, str] | None = None) -> str:
+    args = _args(DueArgs)
+    zone = _zone()
+    today = utc_now().astimezone(zone).date()
+    until: date = args.get("until") or today + LOOK_AHEAD
+    with reading():
+        found = paging.fetch(
+            turns.due_by(until, today, zone, actor().scope),
+            (Customer.number,),
+            args,
+            descending=False,
+            scalars=False,
+            key=lambda row: [row[0].number],
+        )
+        rows = [turns.read(row, today, zone).row() for row in found.rows]
+    return render_template(
+        "inspections.html",
+        due=rows,
+        until=until.isoformat(),
+        today=today.isoformat(),
+        more=_more("console.inspections", found, args | {"until": until.isoformat()}),
+        faults=faults or {},
+        typed=typed(),
+    )
