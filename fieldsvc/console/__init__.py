@@ -12,7 +12,26 @@ import importlib
 from flask import Flask
 from flask_babel import lazy_gettext as _l
 
-PAGES = ("account", "assign", "board", "crews", "devices", "job_changes", "jobs", "maps", "photos", "planned", "runs", "users")
+PAGES = (
+    "account",
+    "assign",
+    "board",
+    "crews",
+    "customers",
+    "devices",
+    "history",
+    "incidents",
+    "intake",
+    "job_changes",
+    "jobs",
+    "maps",
+    "meters",
+    "photos",
+    "planned",
+    "runs",
+    "tickets",
+    "users",
+)
 """The modules of this package that have pages, in alphabetical order."""
 
 MENU = (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, select
 
 from fieldsvc.base.clock import format_time
 from fieldsvc.base.db import db
@@ -71,6 +71,18 @@ def latest(
     if crew_id is not None:
         query = query.where(HistoryEntry.crew_id == crew_id)
     return list(db.session.scalars(query.order_by(HistoryEntry.seq.desc()).limit(most)))
+
+
+def actions() -> list[str]:
+    """Every action there is an entry of, by name: one look into the index for each, however long the history is."""
+    found: list[str] = []
+    while (
+        following := db.session.scalar(
+            select(func.min(HistoryEntry.action)).where(HistoryEntry.action > (found[-1] if found else ""))
+        )
+    ) is not None:
+        found.append(following)
+    return found
 
 
 def rendered(entry: HistoryEntry) -> dict[str, Any]:

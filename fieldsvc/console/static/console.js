@@ -144,12 +144,16 @@ document.addEventListener("submit", (event) => {
     return;
   }
   if (form.dataset.draft) sessionStorage.setItem(`draft:${form.dataset.draft}`, JSON.stringify([...new FormData(form)].filter(([name, value]) => name !== "csrf_token" && typeof value === "string")));
-  if (form.method === "post" && !form.matches("[hx-post]")) {
+  if (form.method === "post" && !form.matches("[hx-post], [data-again]")) {
     if (form.dataset.sent) event.preventDefault();
     form.dataset.sent = "yes";
   }
 });
 window.addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach((form) => delete form.dataset.sent));
+export function forgetDraft(name) {
+  sessionStorage.removeItem(`draft:${name}`);
+}
+for (const element of document.querySelectorAll("[data-draft-taken]")) forgetDraft(element.dataset.draftTaken);
 for (const form of document.querySelectorAll("form[data-draft]")) {
   const kept = sessionStorage.getItem(`draft:${form.dataset.draft}`);
   if (kept && !form.querySelector(".fault")) {
@@ -159,10 +163,6 @@ for (const form of document.querySelectorAll("form[data-draft]")) {
     }
   }
 }
-export function forgetDraft(name) {
-  sessionStorage.removeItem(`draft:${name}`);
-}
-for (const element of document.querySelectorAll("[data-draft-taken]")) forgetDraft(element.dataset.draftTaken);
 
 // htmx.
 document.addEventListener("htmx:configRequest", (event) => Object.assign(event.detail.headers, token()));
