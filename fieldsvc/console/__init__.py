@@ -28,6 +28,7 @@ PAGES = (
     "meters",
     "photos",
     "planned",
+    "reviews",
     "runs",
     "tickets",
     "users",

@@ -7,7 +7,7 @@ a verdict answers for this job alone; a plan weighs all jobs together and may gi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from types import MappingProxyType
@@ -252,31 +252,33 @@ def _screened(question: Question, candidate: Candidate) -> _Judged | None:
     if not candidate.days:
         until = question.off_shift_until
         return _Judged(candidate, "off_shift", sentences.off_shift(candidate.code, until, question.now, question.zone))
-    refusals = [_refusal(question, candidate, day) for day in candidate.days]
-    if None in refusals:
+    refused = [next(refusals(question, candidate, day), None) for day in candidate.days]
+    if None in refused:
         return None
-    return max((refused for refused in refusals if refused), key=lambda one: HARD_RULES.index(one.rule or ""))
+    rule, said = max((one for one in refused if one), key=lambda one: HARD_RULES.index(one[0]))
+    return _Judged(candidate, rule, said)
 
 
-def _refusal(question: Question, candidate: Candidate, day: Day) -> _Judged | None:
+def refusals(question: Question, candidate: Candidate, day: Day) -> Iterator[tuple[str, sentences.Said]]:
+    """Every hard rule that says no to a crew's day before any way has been measured, in the order of
+    :data:`HARD_RULES`."""
     job, crew, code, off = question.job, day.crew, candidate.code, question.goals.off
     held = [other for other in day.held if other.id != job.id]
     load = sum(other.load for other in held)
     partner = next((one for one in held if one.id == job.assists or one.assists == job.id), None)
     if crew.lon is None or crew.lat is None:
-        return _Judged(candidate, "no_base", sentences.no_base(code))
+        yield "no_base", sentences.no_base(code)
     if "skill" not in off and not job.skills <= crew.skills:
-        return _Judged(candidate, "skill", sentences.lacks(code, "skills", job.skills, crew.skills))
+        yield "skill", sentences.lacks(code, "skills", job.skills, crew.skills)
     if "equipment" not in off and not job.equipment <= crew.equipment:
-        return _Judged(candidate, "equipment", sentences.lacks(code, "equipment", job.equipment, crew.equipment))
+        yield "equipment", sentences.lacks(code, "equipment", job.equipment, crew.equipment)
     if "territory" not in off and not _may_go(job, crew):
-        return _Judged(candidate, "territory", sentences.territory(code, candidate.away_m, candidate.help_out_m))
+        yield "territory", sentences.territory(code, candidate.away_m, candidate.help_out_m)
     if partner is not None:
-        return _Judged(candidate, "second_crew", sentences.second_crew(code, partner.number))
+        yield "second_crew", sentences.second_crew(code, partner.number)
     room = crew.capacity if "capacity" not in off and job.load else None
     if room is not None and load + job.load > room:
-        return _Judged(candidate, "capacity", sentences.capacity(code, room, load, job.load))
-    return None
+        yield "capacity", sentences.capacity(code, room, load, job.load)
 
 
 def _may_go(job: PlanJob, crew: PlanCrew) -> bool:
@@ -291,7 +293,7 @@ def _placed(
     reports: list[TravelReport] = []
     for group in _groups(candidates):
         places: dict[Place, int] = {}
-        rows = [[_rows(question.job, day, places) for day in candidate.days] for candidate in group]
+        rows = [[matrix_rows(question.job, day, places) for day in candidate.days] for candidate in group]
         matrix = travel.matrix(list(places))
         reports.append(matrix.report)
         for candidate, of_days in zip(group, rows, strict=True):
@@ -315,7 +317,7 @@ def _groups(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
     return groups
 
 
-def _rows(job: PlanJob, day: Day, places: dict[Place, int]) -> dict[str, int]:
+def matrix_rows(job: PlanJob, day: Day, places: dict[Place, int]) -> dict[str, int]:
     """The rows of a day's places in the matrix to be asked for; new places are added to ``places``."""
     crew = day.crew
     assert crew.lon is not None and crew.lat is not None
@@ -341,7 +343,7 @@ def _best(question: Question, candidate: Candidate, day: Day, ways: Ways) -> _Ju
             break  # whatever follows is over by more
         after = walk(day.crew, [*held[:place], job, *held[place:]], ways, goals, now)
         insertion = Insertion(day, place, before, after)
-        fault = _new_fault(question, insertion)
+        fault = max(new_faults(question, insertion), key=lambda fault: fault.excess_min, default=None)
         if fault is not None:
             if least is None or fault.excess_min < least[0]:
                 least = fault.excess_min, fault, insertion
@@ -392,8 +394,8 @@ def _seconds(ways: Ways, start: str, end: str) -> float:
     return 1e9 if found is None else float(found)
 
 
-def _new_fault(question: Question, insertion: Insertion) -> Fault | None:
-    """The worst that the job would do to the route, leaving out what was wrong without it."""
+def new_faults(question: Question, insertion: Insertion) -> list[Fault]:
+    """What the job would do to the route, leaving out what was wrong without it."""
     job, before, after = question.job, insertion.before, insertion.after
     known = {_befalls(fault): fault.excess_min for fault in before.faults}
     found = [
@@ -412,7 +414,7 @@ def _new_fault(question: Question, insertion: Insertion) -> Fault | None:
         if tier.rank < question.tier.rank or (not has_it and _first(question, visit.job)):
             limit = begun[visit.job.id] + slack
             found += [Fault("outranked", visit.job, visit.begin_at, limit)] if visit.begin_at > limit else []
-    return max(found, key=lambda fault: fault.excess_min, default=None)
+    return found
 
 
 def _first(question: Question, other: PlanJob) -> bool:
@@ -444,12 +446,12 @@ def _cost(question: Question, insertion: Insertion) -> tuple[float, ...]:
 
 def cost_min(job: PlanJob, goals: Goals, insertion: Insertion) -> float:
     """Minutes of added driving, with what it costs to help out and to send out one more crew."""
-    helping = _helps_out(job, insertion.day.crew)
+    helping = helps_out(job, insertion.day.crew)
     first = not insertion.before.visits and insertion.day.crew.free_at is None
     return insertion.added_min + goals.help_cost_min * helping + goals.crew_cost_min * first
 
 
-def _helps_out(job: PlanJob, crew: PlanCrew) -> bool:
+def helps_out(job: PlanJob, crew: PlanCrew) -> bool:
     return job.territory_id not in crew.home and not job.pinned
 
 
@@ -511,7 +513,7 @@ def _dearer(job: PlanJob, judged: _Judged, holder: _Judged) -> str:
     assert mine is not None and theirs is not None
     if mine.added_min >= theirs.added_min:
         return "more_driving"
-    return "helping_out" if _helps_out(job, mine.day.crew) > _helps_out(job, theirs.day.crew) else "one_more_crew"
+    return "helping_out" if helps_out(job, mine.day.crew) > helps_out(job, theirs.day.crew) else "one_more_crew"
 
 
 def _driving(insertion: Insertion) -> dict[str, float]:
@@ -533,6 +535,6 @@ def _numbers(question: Question, insertion: Insertion) -> dict[str, Any]:
         "due": job.due,
         "overtime_min": round(insertion.after.overtime_min, 1),
         "end_at": insertion.after.end_at,
-        "helps_out": _helps_out(job, insertion.day.crew),
+        "helps_out": helps_out(job, insertion.day.crew),
         "makes_late": [more.row() for more in delayed],
     }

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, tzinfo
 from typing import Any, NamedTuple
 
-from fieldsvc.geo.model import PlanJob
+from fieldsvc.geo.model import PlanJob, Window
 from fieldsvc.geo.routes import Fault
 
 
@@ -220,3 +220,56 @@ def _punctual(numbers: Mapping[str, Any]) -> str:
     if numbers["late_min"]:
         return f"is {minutes(numbers['late_min'])} late"
     return "makes others less late" if numbers["makes_late"] else "keeps every promise"
+
+
+def no_shift_at(code: str, begin: datetime, now: datetime, zone: tzinfo) -> str:
+    return f"{code} has no shift at {at(begin, now, zone)}"
+
+
+def past(begin: datetime, now: datetime, zone: tzinfo) -> str:
+    return f"{at(begin, now, zone)} has passed"
+
+
+def outside(begin: datetime, window: Window, now: datetime, zone: tzinfo) -> str:
+    opens, closes = at(window.start, now, zone), at(window.end, now, zone)
+    return f"{at(begin, now, zone)} lies outside of its window, in which work begins from {opens} to {closes}"
+
+
+def not_there_yet(code: str, arrives: datetime, begin: datetime, now: datetime, zone: tzinfo) -> str:
+    return f"{code} could be there at {at(arrives, now, zone)} at the earliest, not at {at(begin, now, zone)}"
+
+
+def late(begin: datetime, due: datetime, late_min: float, now: datetime, zone: tzinfo) -> str:
+    return (
+        f"it would begin at {at(begin, now, zone)}, {minutes(late_min)} after {at(due, now, zone)}, which is promised"
+    )
+
+
+def makes_late(number: str | None, late_min: float) -> str:
+    return f"{number or 'another job'} would be {minutes(late_min)} late"
+
+
+def beyond_its_own(code: str) -> str:
+    return f"{code} would be helping out beyond its own territories"
+
+
+def overtime(code: str, over_min: float) -> str:
+    return f"{code} would work {minutes(over_min)} of overtime"
+
+
+def overlap(code: str, number: str | None, begin: datetime, end: datetime, now: datetime, zone: tzinfo) -> str:
+    span = f"from {at(begin, now, zone)} to {at(end, now, zone)}"
+    return f"{code} has {number or 'another job'} planned {span}"
+
+
+def pinned_to(code: str, begin: datetime | None, now: datetime, zone: tzinfo) -> str:
+    when = f" at {at(begin, now, zone)}" if begin else ""
+    return f"a dispatcher has pinned it to {code}{when}: the pin would go"
+
+
+def on_its_way(code: str, number: str) -> str:
+    return f"{code} is on its way to {number}"
+
+
+def without_place() -> str:
+    return "the job has no place on the map, so no way can be measured"

@@ -8,7 +8,7 @@ that has the job; of the jobs on a route only those in the reader's territories 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
@@ -103,6 +103,31 @@ def why(
     }
 
 
+def ranked(
+    job_id: str, *, scope: Collection[str] | None, travel: TravelTimes, zone: tzinfo, now: datetime, fresh: timedelta
+) -> list[dict[str, Any]]:
+    """Every crew that the job may be given to by somebody with ``scope``: whoever has it, those that could have it, the
+    best first, then those that cannot, by code. Each with ``crew_id``, ``crew_code``, ``name``, ``possible`` (None:
+    nobody can say), ``rule`` and ``words``.
+
+    :raises NotFound: the job is not there for this reader.
+    """
+    job = queries.job(job_id, scope)
+    crews = [crew for crew in standing.crews(scope, None) if crew.active]
+    bare = [{"crew_id": crew.id, "crew_code": crew.code, "name": crew.name, "possible": None} for crew in crews]
+    bare.sort(key=lambda row: row["crew_code"])
+    if job.status in (*change.ENDED, *UNDER_WAY):
+        return []
+    question, found = _judged(job, crews, None, scope, travel, zone, now, fresh, pinned=False)
+    if found is None:
+        return [row | {"rule": fault_of(question.job), "words": ""} for row in bare]
+    names = {row["crew_id"]: row["name"] for row in bare}
+    told = [(verdict, _verdict_row(verdict)) for verdict in found.every]
+    rows = [row | {"name": names[verdict.crew_id]} for verdict, row in told if row is not None]
+    left = [row | {"rule": None, "words": ""} for row in bare if found.of(row["crew_id"]) is None]
+    return rows + left
+
+
 def _judged(
     job: Job,
     crews: Sequence[Row[Any]],
@@ -112,10 +137,17 @@ def _judged(
     zone: tzinfo,
     now: datetime,
     fresh: timedelta,
+    *,
+    pinned: bool = True,
 ) -> tuple[Question, Explanation | None]:
-    """The question as a plan would put it, and what there is to say of every crew; None: no crew at all can have it."""
+    """The question as a plan would put it, and what there is to say of every crew; None: no crew at all can have it.
+
+    :param pinned: a pin binds, as it binds plans.
+    """
     book = Rules.on(now)
     question, asked = standing.question(job, book, zone, now, fresh)
+    if not pinned:
+        question = replace(question, job=replace(question.job, pinned=False, starts_at=None, due=job.due_at))
     if fault_of(question.job):
         return question, None
     candidates = standing.candidates(question, asked, crews, book, travel, scope)

@@ -92,12 +92,14 @@ def assign(
     planned_end: datetime | None = None,
     planned_order: int | None = None,
     pin: bool = False,
+    pin_time: bool = True,
     run_id: str | None = None,
     note: str | None = None,
 ) -> None:
     """Give the job to ``crew``; the crew that had it is told that it left.
 
-    :param pin: no dispatch run takes it from the crew, nor moves it in time where a ``planned_start`` is given.
+    :param pin: no dispatch run takes it from the crew nor, with ``pin_time``, moves it in time where a
+        ``planned_start`` is given.
     :raises Conflict: the job has ended, or a crew is at work on it on site.
     """
     if job.status in ENDED or job.status in UNDER_WAY:
@@ -133,7 +135,7 @@ def assign(
             "planned_end": planned_end,
             "planned_order": planned_order,
             "pinned": pin,
-            "pinned_start": planned_start if pin else None,
+            "pinned_start": planned_start if pin and pin_time else None,
         },
         note=note,
         extra={"crew": crew.code},
@@ -154,6 +156,18 @@ def replan(
     apply(source, job, "job.replanned", times, note=note)
 
 
+def pin(source: Source, job: Job) -> None:
+    """No dispatch run takes the job from its crew, nor moves it in time where it has one.
+
+    :raises Conflict: it has ended, or has no crew.
+    """
+    if job.crew_id is None or job.status in ENDED:
+        raise Conflict(
+            f"job {job.number} is {job.status} and cannot be pinned", "state-not-allowed", status_now=job.status
+        )
+    apply(source, job, "job.pinned", {"pinned": True, "pinned_start": job.planned_start})
+
+
 def unpin(source: Source, job: Job) -> None:
     """Let dispatch runs decide about the job again; nothing happens when they may already.
 
@@ -165,16 +179,17 @@ def unpin(source: Source, job: Job) -> None:
         apply(source, job, "job.unpinned", {"pinned": False, "pinned_start": None})
 
 
-def unassign(source: Source, job: Job, reason: str) -> None:
+def unassign(source: Source, job: Job, reason: str, status: str = "waiting_to_be_scheduled") -> None:
     """Take the job from its crew; it waits for a crew again.
 
+    :param status: one of those in which a job waits for a crew, or ``not_done``.
     :raises Conflict: it has no crew, has ended, or its crew is at work on site.
     """
     if job.crew_id is None or job.status in ENDED or job.status in UNDER_WAY:
         raise Conflict(
             f"job {job.number} is {job.status} and cannot be unassigned", "state-not-allowed", status_now=job.status
         )
-    _release(source, job, "unassigned", "job.unassigned", "waiting_to_be_scheduled", note=reason)
+    _release(source, job, "unassigned", "job.unassigned", status, note=reason)
 
 
 def give_back(

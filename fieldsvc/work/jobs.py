@@ -11,15 +11,16 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import Select, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from fieldsvc import kinds, rules
-from fieldsvc.base.clock import new_id
+from fieldsvc.base.clock import new_id, parse_time
 from fieldsvc.base.db import db
 from fieldsvc.base.errors import Conflict, Forbidden, Invalid, NotFound
 from fieldsvc.base.plain import plain
 from fieldsvc.geo.territories import Located
+from fieldsvc.history.models import HistoryEntry
 from fieldsvc.history.record import Source, record
 from fieldsvc.kinds.assist import KIND as ASSIST
 from fieldsvc.kinds.base import Kind
@@ -466,6 +467,13 @@ def assign(
     return job
 
 
+def pin(source: Source, job_id: str, *, check: Check | None = None, scope: Collection[str] | None = None) -> Job:
+    """Keep the job with its crew, and at its time if it has one, whatever dispatch runs think of it."""
+    job = hold(job_id, scope, check)
+    change.pin(source, job)
+    return job
+
+
 def unpin(source: Source, job_id: str, *, check: Check | None = None, scope: Collection[str] | None = None) -> Job:
     """Let dispatch runs decide about the job again."""
     job = hold(job_id, scope, check)
@@ -489,3 +497,61 @@ def cancel(
     job = hold(job_id, scope, check)
     change.cancel(source, job, reason)
     return job
+
+
+UNDOABLE = frozenset("job.assigned job.reassigned job.unassigned job.pinned job.unpinned".split())
+"""What can be taken back as long as nothing has happened to the job since."""
+
+
+def undo(source: Source, job_id: str, *, check: Check, scope: Collection[str] | None = None) -> Job:
+    """Take back the last decision about the job: crew, time and pin are what they were before it.
+
+    A crew that gets the job back gets it as a new one. ``check``: raises unless nothing has happened since.
+
+    :raises Conflict: the last thing that happened was no such decision, or a crew is at work on it on site by now.
+    """
+    job = hold(job_id, scope, check)
+    entry = last_change(job_id)
+    if entry is None or entry.action not in UNDOABLE:
+        raise Conflict(f"there is nothing to take back of job {job.number}")
+    was = {**{name: getattr(job, name) for name in change.BY_DISPATCH}, **(entry.before or {})}
+    start, end, pinned_start = (_time(was[name]) for name in ("planned_start", "planned_end", "pinned_start"))
+    if was["crew_id"] is None:
+        change.unassign(source, job, "taken back", status=was.get("status") or "waiting_to_be_scheduled")
+        return job
+    crew = db.session.get(Crew, was["crew_id"])
+    if crew is None:
+        raise Conflict("crew_id: there is no such crew")
+    change.assign(
+        source,
+        job,
+        crew,
+        planned_start=start,
+        planned_end=end,
+        planned_order=was["planned_order"],
+        pin=was["pinned"],
+        pin_time=pinned_start is not None,
+        note="taken back",
+    )
+    return job
+
+
+def _time(value: Any) -> datetime | None:
+    return parse_time(value) if isinstance(value, str) else value
+
+
+def last_change(job_id: str) -> HistoryEntry | None:
+    """The last thing that happened to the job itself."""
+    return db.session.scalar(_entries(job_id).limit(1))
+
+
+def changes_since(job_id: str, rev: int, most: int = 10) -> list[HistoryEntry]:
+    """What has happened to the job since revision ``rev``, the newest first: an entry for each revision."""
+    current = db.session.scalar(select(Job.rev).where(Job.id == job_id))
+    count = min(max((current or 0) - rev, 0), most)
+    return list(db.session.scalars(_entries(job_id).limit(count))) if count else []
+
+
+def _entries(job_id: str) -> Select[HistoryEntry]:
+    of_job = (HistoryEntry.job_id == job_id, HistoryEntry.entity == "job", HistoryEntry.entity_id == job_id)
+    return select(HistoryEntry).where(*of_job).order_by(HistoryEntry.seq.desc())

@@ -26,13 +26,19 @@ FARTHEST_M = 200_000.0
 """How far another territory is, is told up to here."""
 
 
-def question(job: Job, book: Rules, zone: tzinfo, now: datetime, fresh: timedelta) -> tuple[Question, Asked]:
-    """The job as a run would plan it now, and what it is read by."""
-    asked = Asked.at(now, Window(now, now + HORIZON), zone, now + timedelta(minutes=book.at_risk_minutes), fresh)
+def question(
+    job: Job, book: Rules, zone: tzinfo, now: datetime, fresh: timedelta, until: datetime | None = None
+) -> tuple[Question, Asked]:
+    """The job as a run would plan it now, and what it is read by.
+
+    :param until: how far ahead shifts are looked at, beyond what a run plans.
+    """
+    end = max(now + HORIZON, until or now)
+    asked = Asked.at(now, Window(now, end), zone, now + timedelta(minutes=book.at_risk_minutes), fresh)
     planned = read_jobs(asked, Job.id == job.id)[0].job
     # That it assists another job was made into a window, the time at which that one begins; it is another crew's still.
     planned = _timely(replace(planned, assists=job.assists_job_id), now)
-    return Question(planned, book.goals, now, zone, now + HORIZON), asked
+    return Question(planned, book.goals, now, zone, end), asked
 
 
 def crews(scope: Collection[str] | None, also: str | None) -> list[Row[Any]]:
@@ -49,8 +55,9 @@ def candidates(
     book: Rules,
     travel: TravelTimes,
     scope: Collection[str] | None,
+    closely: Collection[str] = (),
 ) -> list[Candidate]:
-    """The crews as they stand. What they hold is read of those only that could have the job at all.
+    """The crews as they stand. What they hold is read of those only that could have the job at all, and of ``closely``.
 
     :param scope: jobs outside of it keep their places in the routes and lose their numbers.
     """
@@ -60,7 +67,9 @@ def candidates(
     bare = {crew.id: Candidate(crew.id, crew.code, active=crew.active) for crew in fleet}
     for crew_id, own in _by_crew([Day(shift) for shift in shifts if shift.shift.end > now]).items():
         bare[crew_id] = replace(bare[crew_id], days=own)
-    near = open_to(asked_for, list(bare.values())) | ({job.crew_id} & bare.keys() if job.crew_id else set())
+    near = (
+        open_to(asked_for, list(bare.values())) | (({job.crew_id} if job.crew_id else set()) | {*closely}) & bare.keys()
+    )
     held = read_jobs(asked, among(Job.crew_id, sorted(near)), Job.status.in_(HELD))
     ahead = {work.job.id for work in held if work.status in MOVABLE}
     loaded = days.hold([day.crew for crew_id in sorted(near) for day in bare[crew_id].days], held, ahead, ())

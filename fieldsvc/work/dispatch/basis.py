@@ -217,6 +217,12 @@ def read_crews(asked: Asked, crew_ids: Collection[str]) -> list[PlanCrew]:
     return found
 
 
+def off_duty(crew_id: str, at: datetime) -> PlanCrew:
+    """A crew with a shift of no length at ``at``: what it can and where it belongs, when it has no shift."""
+    crew = db.session.get_one(Crew, crew_id)
+    return _day(crew, Shift(crew_id=crew.id, starts_at=at, ends_at=at, breaks=[]), 0)
+
+
 def _day(crew: Any, shift: Any, number: int) -> PlanCrew:
     pauses = [Break(parse_time(one["earliest"]), parse_time(one["latest"]), one["minutes"]) for one in shift.breaks]
     return PlanCrew(
