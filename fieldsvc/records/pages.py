@@ -56,6 +56,26 @@ def found_customers(text: str | None, scope: Collection[str] | None) -> Select[C
     return query
 
 
+def found_meters(text: str | None, state: str | None, scope: Collection[str] | None) -> Select[Meter]:
+    """Meters whose asset number holds ``text`` (all of them without one), as far as :func:`meter` shows them, to be
+    ordered and paged.
+    """
+    query = select(Meter)
+    if text:
+        query = query.where(Meter.asset_no.icontains(text, autoescape=True))
+    if state is not None:
+        query = query.where(Meter.state == state)
+    if scope is not None:
+        placed = select(MeterInstallation.id).where(MeterInstallation.meter_id == Meter.id)
+        inside = (
+            placed.join(UsagePoint, UsagePoint.id == MeterInstallation.usage_point_id)
+            .join(ServiceLocation, ServiceLocation.id == UsagePoint.location_id)
+            .where(ServiceLocation.territory_id.in_(sorted(scope)))
+        )
+        query = query.where(or_(~placed.exists(), inside.exists()))
+    return query
+
+
 def customer_row(customer: Customer) -> dict[str, Any]:
     """A customer in a list."""
     fields = "id number name name_local customer_class importance phone rev".split()

@@ -18,11 +18,11 @@ from fieldsvc.work import change, incidents, jobs, merging, promises, tickets
 from fieldsvc.work.models import Incident, Job, Ticket
 
 TROUBLES = (
-    "no_supply",
-    "part_supply",
+    "no_power",
+    "part_power",
     "low_voltage",
-    "flickering",
-    "damage",
+    "flicker",
+    "customer_equipment",
     "street_light",
     "meter_fault",
     "reconnection",
@@ -30,7 +30,7 @@ TROUBLES = (
 )
 """Trouble codes offered to whoever takes a call in. Any other code is taken as well."""
 
-HAZARDS = ("wire_down", "fire_risk", "electric_shock", "pole_leaning", "flooding", "life_support")
+HAZARDS = ("wire_down", "fire", "injury", "gas", "flood", "life_support")
 """Hazards offered likewise."""
 
 NEAR_M = 150
@@ -55,8 +55,8 @@ class Known:
     """What is known of a ticket that is being typed.
 
     ``place`` has the reason where there is no territory; ``here``: whether it may be taken in by this person. ``same``:
-    what may be the same trouble, the newest first. ``incidents``: open faults that rules could put it together with,
-    the one it would be part of first. ``group``: what the rules would do with it, by their own judgement; None: it
+    what may be the same trouble, the newest first. ``faults``: open incidents that rules could put it together with,
+    each with its leading job, the one it would be part of first. ``group``: what the rules would do with it, by their own judgement; None: it
     would be a fault of its own.
     """
 
@@ -66,7 +66,7 @@ class Known:
     here: bool
     promises: tuple[promises.Promise, ...]
     same: list[Same]
-    incidents: list[Incident]
+    faults: list[tuple[Incident, Job | None]]
     group: storms.Group | None
 
 
@@ -90,7 +90,9 @@ def known(new: tickets.NewTicket, now: datetime, scope: Collection[str] | None) 
 _OUTSIDE = "it lies outside of your territories"
 
 
-def _faults(ticket: Ticket, kind: str | None, now: datetime) -> tuple[list[Incident], storms.Group | None]:
+def _faults(
+    ticket: Ticket, kind: str | None, now: datetime
+) -> tuple[list[tuple[Incident, Job | None]], storms.Group | None]:
     """The open faults around a ticket, and what the rules make of them and it."""
     storm = incidents.storm_rules(now)
     own = incidents.of_ticket(ticket, kind, storm)
@@ -101,9 +103,12 @@ def _faults(ticket: Ticket, kind: str | None, now: datetime) -> tuple[list[Incid
     group = next((one for one in found if own.id in one.ids), None)
     together = set(group.ids) if group else set()
     nearest = sorted(around, key=lambda fault: (fault.id not in together, -fault.calls, fault.first, fault.id))
-    rows = db.session.scalars(select(Incident).where(Incident.id.in_([fault.id for fault in nearest[:_MOST]])))
-    by_id = {incident.id: incident for incident in rows}
-    return [by_id[fault.id] for fault in nearest[:_MOST] if fault.id in by_id], group
+    shown = [fault.id for fault in nearest[:_MOST]]
+    rows = db.session.execute(
+        select(Incident, Job).outerjoin(Job, Job.id == Incident.lead_job_id).where(Incident.id.in_(shown))
+    ).all()
+    by_id = {incident.id: (incident, job) for incident, job in rows}
+    return [by_id[ident] for ident in shown if ident in by_id], group
 
 
 def _same(ticket: Ticket, scope: Collection[str] | None) -> list[Same]:

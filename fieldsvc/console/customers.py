@@ -1,0 +1,90 @@
+"""Customers and usage points: found, and shown with everything that is on record about them.
+
+What staff may put right here is what the API lets them: the meter that hangs at a usage point (see ``meters``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import render_template
+from sqlalchemy import select
+
+from fieldsvc.api import paging
+from fieldsvc.api.schemas import PageArgs, Text
+from fieldsvc.base.db import db, reading
+from fieldsvc.console.frame import actor, asked, further, page, pages
+from fieldsvc.records import pages as records
+from fieldsvc.records.models import Customer
+from fieldsvc.work import change, queries
+from fieldsvc.work.models import CommitmentClock, Job, Ticket
+
+_TICKETS = 20
+
+
+class CustomersShown(PageArgs):
+    """Which customers: ``q`` is looked for in number, names and phone."""
+
+    q = Text(100)
+
+
+@pages.get("/customers", endpoint="customers")
+@page()
+def customer_list() -> str:
+    """Customers of one's territories by number."""
+    args = asked(CustomersShown)
+    with reading():
+        query = records.found_customers(args.get("q"), actor().scope)
+        found = paging.fetch(query, (Customer.number,), args, descending=False)
+        rows = [records.customer_row(row) for row in found.rows]
+        return render_template("customers.html", rows=rows, next=further(found.next), asked=args)
+
+
+@pages.get("/customers/<id:customer_id>", endpoint="customer")
+@page()
+def one_customer(customer_id: str) -> str:
+    """Everything about one customer."""
+    with reading():
+        shown = records.customer(customer_id, actor().scope)
+        calls = queries.tickets(actor().scope, customer_id=customer_id)
+        return render_template(
+            "customer.html",
+            customer=shown,
+            jobs=queries.jobs_around(actor().scope, customer_id=customer_id, most=records.MOST),
+            tickets=list(db.session.scalars(calls.order_by(Ticket.received_at.desc()).limit(_TICKETS))),
+            promises=_promises(Job.customer_id == customer_id),
+        )
+
+
+@pages.get("/usage-points/<id:usage_point_id>", endpoint="usage_point")
+@page()
+def one_usage_point(usage_point_id: str) -> str:
+    """Everything about one usage point."""
+    return shown_usage_point(usage_point_id, {})
+
+
+def shown_usage_point(usage_point_id: str, faults: dict[str, str], **more: Any) -> str:
+    """The page of a usage point; ``faults`` and ``more`` are of the form on it."""
+    with reading():
+        return render_template(
+            "usage_point.html",
+            point=records.usage_point(usage_point_id, actor().scope),
+            jobs=queries.jobs_around(actor().scope, usage_point_id=usage_point_id, most=records.MOST),
+            promises=_promises(Job.usage_point_id == usage_point_id),
+            faults=faults,
+            **more,
+        )
+
+
+def _promises(whose: Any) -> list[tuple[CommitmentClock, Job]]:
+    """The promises that run, of jobs one may see, the first due first."""
+    query = (
+        select(CommitmentClock, Job)
+        .join(Job, Job.id == CommitmentClock.job_id)
+        .where(whose, CommitmentClock.verdict == "running", Job.status.not_in(change.ENDED))
+        .order_by(CommitmentClock.due_at, CommitmentClock.id)
+    )
+    scope = actor().scope
+    if scope is not None:
+        query = query.where(Job.territory_id.in_(sorted(scope)))
+    return [(clock, job) for clock, job in db.session.execute(query.limit(20))]

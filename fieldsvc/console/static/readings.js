@@ -1,0 +1,54 @@
+// The readings of a meter as a chart; the table below it has the same values.
+
+import { language, words, zone } from "./console.js";
+
+const box = document.getElementById("readings");
+const data = words("readings-data");
+
+/** Draw the chart into the width there is, in the colours of the page. */
+function draw() {
+  const style = getComputedStyle(document.documentElement);
+  const probe = document.body.appendChild(document.createElement("i"));
+  const colour = (name) => {
+    probe.style.color = style.getPropertyValue(name);
+    return getComputedStyle(probe).color;
+  };
+  const lines = ["--accent", "--bad", "--warn", "--good", "--quiet"].map(colour);
+  const [ink, rule] = [colour("--quiet"), colour("--line")];
+  probe.remove();
+  const number = new Intl.NumberFormat(language, { maximumFractionDigits: 3 });
+  const axis = { stroke: ink, grid: { stroke: rule, width: 1 }, ticks: { stroke: rule, width: 1 } };
+  const options = {
+    width: box.clientWidth,
+    height: 260,
+    tzDate: (seconds) => window.uPlot.tzDate(new Date(seconds * 1000), zone),
+    scales: { x: { time: true } },
+    axes: [axis, { ...axis, size: 80, values: (_, ticks) => ticks.map((tick) => number.format(tick)) }],
+    series: [
+      {},
+      ...data.lines.map((line, place) => ({
+        label: line.label,
+        stroke: lines[place % lines.length],
+        dash: place ? [6, 2 + place * 2] : [],
+        width: 2,
+        spanGaps: true,
+        points: { show: true, size: 7 },
+        value: (_, value) => (value == null ? "–" : number.format(value)),
+      })),
+    ],
+  };
+  box.replaceChildren();
+  new window.uPlot(options, [data.times.map((time) => Date.parse(time) / 1000), ...data.lines.map((line) => line.values)], box);
+}
+
+if (box) {
+  draw();
+  let width = box.clientWidth;
+  new ResizeObserver(() => {
+    if (Math.abs(box.clientWidth - width) > 4) {
+      width = box.clientWidth;
+      draw();
+    }
+  }).observe(box);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+}
