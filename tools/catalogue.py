@@ -23,7 +23,7 @@ LANGUAGES = ("zh",)
 
 _METHODS = [("**.py", "python"), ("templates/**.html", "jinja2")]
 _KEYWORDS = {"_": None, "gettext": None, "_l": None, "lazy_gettext": None, "ngettext": (1, 2)}
-_OPTIONS = {"templates/**.html": {"trimmed": "true", "silent": "false"}}
+_OPTIONS = {"templates/**.html": {"trimmed": "true", "silent": "false", "extensions": "jinja2.ext.do"}}
 _PLACEHOLDER = re.compile(r"%\(\w+\)[sd]")
 
 
