@@ -113,8 +113,8 @@ def test_a_translation_names_no_value_that_its_sentence_lacks() -> None:
             "MN-2 缺少计量（需要技能：计量；现有：抢修，检查）",
         ),
         (
-            "M-2 could: begins at 10:30 as stop 2 of 5, 3.2 min of driving more (+1.2 km); B-1, which has it, adds 3 min",
-            "M-2 可以承担：10:30 开始，第 2 站（共 5 站），多行驶 3.2 分钟（+1.2 千米）；现持有的 B-1 增加 3 分钟",
+            "M-2 could: begins at 10:30 as stop 2 of 5, 3 min of driving more (+1 km); B-1, which has it, adds 3 min",
+            "M-2 可以承担：10:30 开始，第 2 站（共 5 站），多行驶 3 分钟（+1 千米）；现持有的 B-1 增加 3 分钟",
         ),
         ("3 crews lack metering, 2 are off shift", "3 个班组缺少计量，2 个班组不在班"),
         ("a text that somebody typed", None),
