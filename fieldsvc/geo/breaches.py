@@ -25,10 +25,11 @@ from fieldsvc.geo.explain import (
     new_faults,
     refusals,
 )
-from fieldsvc.geo.model import PlanJob
+from fieldsvc.geo.model import PlanJob, Window
 from fieldsvc.geo.routes import Ways, walk
 from fieldsvc.geo.travel import Place, TravelTimes
 
+_LONG = timedelta(days=30)
 HARD, SOFT = "hard", "soft"
 """A plan never does what is hard; what is soft has its price."""
 
@@ -147,8 +148,17 @@ def _put(
     places: dict[Place, int] = {}
     known = matrix_rows(job, day, places)
     ways = Ways(travel.matrix(list(places)), known)
-    held = [other for other in day.held if other.id != job.id and other.id in known]
+    held = [_as_planned(other, starts.get(other.id)) for other in day.held if other.id != job.id and other.id in known]
     place = next((number for number, other in enumerate(held) if starts.get(other.id, at) > at), len(held))
     before = walk(day.crew, held, ways, question.goals, question.now)
     after = walk(day.crew, [*held[:place], job, *held[place:]], ways, question.goals, question.now)
     return Insertion(day, place, before, after)
+
+
+def _as_planned(job: PlanJob, start: datetime | None) -> PlanJob:
+    """A job that the crew holds, not to begin before it is planned to: else a gap would look like work done early."""
+    if start is None or job.starts_at is not None:
+        return job
+    open_ones = job.windows or (Window(start, start + _LONG),)
+    windows = tuple(Window(max(one.start, start), one.end) for one in open_ones if one.end >= start)
+    return replace(job, windows=windows or job.windows)
