@@ -138,8 +138,8 @@ def _render(review: Review) -> dict[str, Any]:
 @blp.errors("bad-cursor")
 def list_reviews(args: dict[str, Any]) -> Any:
     """What waits for a decision, newest first"""
-    filters = {name: args[name] for name in ("reason", "job", "crew", "severity") if name in args}
-    query = review_list.wanted(g.actor.scope, args["state"], **filters)
+    filters: dict[str, str] = {name: args[name] for name in ("reason", "job", "crew", "severity") if name in args}
+    query = review_list.wanted(g.actor.scope, filters, args["state"])
     with reading():
         body, headers = paging.answer(paging.fetch(query, (Review.created_at, Review.id), args), _render)
     return body, 200, headers

@@ -24,6 +24,7 @@ PAGES = (
     "intake",
     "job_changes",
     "jobs",
+    "live",
     "maps",
     "meters",
     "photos",
@@ -52,7 +53,7 @@ MENU = (
 
 def init_app(app: Flask) -> None:
     """Put the pages on ``app``."""
-    from fieldsvc.console import errors, libraries, session, words
+    from fieldsvc.console import errors, libraries, live, session, words
     from fieldsvc.console.frame import pages
 
     for name in PAGES:
@@ -60,6 +61,7 @@ def init_app(app: Flask) -> None:
     session.init_app(app)
     words.init_app(app)
     libraries.init_app(app)
+    live.init_app(app)
     app.register_blueprint(pages)
     errors.init_app(app)
     app.jinja_env.globals["menu"] = lambda: [entry for entry in MENU if f"console.{entry[0]}" in app.view_functions]

@@ -315,7 +315,7 @@ def reconcile(op: Operation, situation: Situation) -> Decision:
 
 
 def _on_record(op: Operation, situation: Situation) -> dict[str, Any]:
-    """The exchange that is on record already, else the meter that hangs there and how it was last billed."""
+    """The exchange that is on record already, else the meter that hangs there and its seals."""
     if op.kind != "meter.exchange":
         return on_record(op, situation)
     result = result_of(situation)
@@ -324,9 +324,8 @@ def _on_record(op: Operation, situation: Situation) -> dict[str, Any]:
     installation = situation.installation
     if not installation:
         return {}
-    record = Record.of(installation)
-    seals = [str(seal.get("number")) for seal in situation.seals]
-    return {"old": {"asset_no": record.asset_no, "registers": texts(record.billed), "seals": seals}}
+    seals = [{"number": seal.get("number"), "position": seal.get("position")} for seal in situation.seals]
+    return {"old": {"asset_no": installation.get("asset_no"), "seals": seals}}
 
 
 KIND = Kind(

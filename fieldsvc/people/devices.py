@@ -11,7 +11,7 @@ import re
 import secrets
 from collections.abc import Collection
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
@@ -30,6 +30,7 @@ __all__ = [
     "code",
     "crew_at",
     "device_actor",
+    "end_of_life",
     "enrol",
     "enrolment_uri",
     "get",
@@ -272,10 +273,15 @@ def upgrade(actor: Actor, now: datetime) -> str:
 
     Judged by what it last said it runs (rule pack apps); what it has not said counts as today's.
     """
-    book, on = rules.load(), now.date()
-    platform = (actor.platform or "").split(" ")[0].lower() or "*"
-    schema = None if actor.schema_version is None else str(actor.schema_version)
-    found = {book.end_of_life("app", actor.app_version, platform, on), book.end_of_life("schema", schema, platform, on)}
+    return end_of_life(actor.platform, actor.app_version, actor.schema_version, now.date())
+
+
+def end_of_life(platform: str | None, app_version: str | None, schema_version: int | None, on: date) -> str:
+    """As :func:`upgrade` says, of what somebody runs."""
+    book = rules.load()
+    system = (platform or "").split(" ")[0].lower() or "*"
+    schema = None if schema_version is None else str(schema_version)
+    found = {book.end_of_life("app", app_version, system, on), book.end_of_life("schema", schema, system, on)}
     return next(level for level in ("hard_eol", "soft_eol", "ok") if level in found)
 
 

@@ -103,12 +103,13 @@ def _of_edit(merged: Merge) -> Offer:
 class Beside:
     """What is on record of the things an operation speaks of.
 
-    ``record`` has the shape of the operation's content; ``digits`` and ``multiplier`` are those of the meter that hangs
-    there, ``usual`` compares energies with the customer's use (see :func:`registers.against_usual`), ``titles`` names
-    the items of a checklist.
+    ``record`` has the shape of the operation's content; ``meter_id``, ``digits`` and ``multiplier`` are those of the
+    meter that hangs there, ``usual`` compares energies with the customer's use (see :func:`registers.against_usual`),
+    ``titles`` names the items of a checklist.
     """
 
     record: dict[str, Any]
+    meter_id: str | None
     digits: int | None
     multiplier: str | None
     usual: dict[str, dict[str, Any]]
@@ -120,7 +121,7 @@ def beside(review: Review, row: InboxOperation, now: datetime) -> Beside:
     sent = decode(row.body)
     job = db.session.get(Job, review.job_id) if review.job_id and review.entity == "job" else None
     if job is None or sent.payload is None:
-        return Beside({}, None, None, {}, {})
+        return Beside({}, None, None, None, {}, {})
     op = verdict.operation_of(row, sent)
     around = situation.load(op, job, now, hold=False)
     on_record = kinds.get(job.kind).on_record or common.on_record
@@ -131,6 +132,7 @@ def beside(review: Review, row: InboxOperation, now: datetime) -> Beside:
     multiplier = installation.get("multiplier")
     return Beside(
         plain(on_record(op, around)),
+        installation.get("meter_id"),
         installation.get("digits"),
         None if multiplier is None else str(multiplier),
         registers.against_usual(installation, energy, op.occurred_at),

@@ -26,7 +26,7 @@ GROUPS: Mapping[str, Any] = {
 """What reviews can be filtered and counted by."""
 
 
-def wanted(scope: Collection[str] | None, state: str = "open", **filters: str) -> Select[Review]:
+def wanted(scope: Collection[str] | None, filters: Mapping[str, str], state: str = "open") -> Select[Review]:
     """Reviews in ``scope`` (None: everywhere), to be ordered and paged by the caller.
 
     :param filters: names of :data:`GROUPS`, and ``job``.
@@ -65,9 +65,9 @@ def counts(scope: Collection[str] | None) -> dict[str, dict[str | None, int]]:
     return found
 
 
-def next_open(scope: Collection[str] | None, after: Review | None = None, **filters: str) -> str | None:
+def next_open(scope: Collection[str] | None, filters: Mapping[str, str], after: Review | None = None) -> str | None:
     """The id of the open review behind ``after`` in the order of :data:`URGENCY`; at its end, of the first one."""
-    query = wanted(scope, **filters).with_only_columns(Review.id).order_by(*URGENCY).limit(1)
+    query = wanted(scope, filters).with_only_columns(Review.id).order_by(*URGENCY).limit(1)
     if after is not None:
         behind = tuple_(*URGENCY) > (after.severity, after.created_at, after.id)
         if found := db.session.scalar(query.where(behind)):

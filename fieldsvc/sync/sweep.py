@@ -22,11 +22,11 @@ def force_overdue(now: datetime) -> int:
     """
     held = db.session.execute(
         select(InboxOperation.op_id, InboxOperation.kind, InboxOperation.received_at)
-        .where(InboxOperation.status == "held", InboxOperation.received_at <= now - _patience("*", now))
+        .where(InboxOperation.status == "held", InboxOperation.received_at <= now - patience("*", now))
         .order_by(InboxOperation.received_at, InboxOperation.seq)
         .limit(FORCED_AT_ONCE)
     )
-    overdue = [row.op_id for row in held if row.received_at <= now - _patience(row.kind, now)]
+    overdue = [row.op_id for row in held if row.received_at <= now - patience(row.kind, now)]
     if overdue:
         db.session.execute(delete(OperationDependency).where(OperationDependency.op_id.in_(overdue)))
         db.session.execute(
@@ -38,7 +38,7 @@ def force_overdue(now: datetime) -> int:
     return len(overdue)
 
 
-def _patience(op_kind: str, now: datetime) -> timedelta:
+def patience(op_kind: str, now: datetime) -> timedelta:
     """How long an operation may be held; for ``*`` the shortest time of any kind."""
     hours = {kind: answer.value for kind, answer in rules.load().holds(now.date()).items()}
     return timedelta(hours=min(hours.values()) if op_kind == "*" else hours.get(op_kind, hours["*"]))
