@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Any
 
-from flask import Response, current_app, render_template, request, url_for
+from flask import Response, current_app, render_template, url_for
 from flask_babel import gettext as _
 from flask_babel import ngettext
 from sqlalchemy import select
@@ -14,15 +14,14 @@ from sqlalchemy import select
 from fieldsvc import queue
 from fieldsvc.api import paging
 from fieldsvc.api.campaigns import ITEM_REASONS, Day
-from fieldsvc.api.frame import load
 from fieldsvc.api.inspections import MOST_AT_ONCE, DueNew
 from fieldsvc.api.jobs import Reason
 from fieldsvc.api.outages import STATES, OutageNew
-from fieldsvc.api.schemas import Choice, Int, PageArgs, Schema, Text, from_text
+from fieldsvc.api.schemas import Choice, Int, PageArgs, Schema, Text
 from fieldsvc.base.clock import utc_now
 from fieldsvc.base.db import among, db, reading, transaction
 from fieldsvc.base.errors import FieldsvcError
-from fieldsvc.console.frame import DISPATCHERS, Refused, actor, done, entered, form, page, pages, typed
+from fieldsvc.console.frame import DISPATCHERS, Refused, actor, asked, done, entered, form, further, page, pages, typed
 from fieldsvc.console.local_times import as_sent
 from fieldsvc.records.models import Customer
 from fieldsvc.work import campaigns as bulk
@@ -57,11 +56,11 @@ class Call(Reason):
 @page()
 def campaigns() -> str:
     """Campaigns, newest first."""
-    args = _args(PageArgs)
+    args = asked(PageArgs)
     with reading():
         found = paging.fetch(bulk.campaigns(actor().id, actor().scope), (Campaign.created_at, Campaign.id), args)
         rows = [bulk.row(one) for one in found.rows]
-    return render_template("campaigns.html", campaigns=rows, more=_more("console.campaigns", found, args))
+    return render_template("campaigns.html", campaigns=rows, more=further(found.next))
 
 
 @pages.get("/campaigns/<id:campaign_id>")
@@ -181,18 +180,6 @@ def make_inspections() -> Any:
     return done(told, url_for("console.inspections", until=body["until"].isoformat()))
 
 
-def _args(schema: type[Schema]) -> dict[str, Any]:
-    with from_text():
-        return dict(load(schema(), {name: value for name, value in request.args.items() if value}))
-
-
-def _more(endpoint: str, found: paging.Page, args: dict[str, Any], **values: Any) -> str | None:
-    if found.next is None:
-        return None
-    kept = {name: value for name, value in args.items() if name not in ("cursor", "limit")}
-    return url_for(endpoint, **values, **kept, cursor=found.next)
-
-
 def _zone() -> Any:
     return current_app.extensions["fieldsvc.settings"].local_zone
 
@@ -209,7 +196,7 @@ def _turn(campaign_id: str, schema: type[Schema], step: Callable[[dict[str, Any]
 
 
 def _campaign(campaign_id: str, faults: dict[str, str] | None = None) -> str:
-    args: dict[str, Any] = _args(ItemArgs)
+    args: dict[str, Any] = asked(ItemArgs)
     with reading():
         found = bulk.find(campaign_id, actor().id, actor().scope)
         told = bulk.page(found)
@@ -228,7 +215,9 @@ def _campaign(campaign_id: str, faults: dict[str, str] | None = None) -> str:
         campaign=told,
         items=rows,
         args=args,
-        more=_more("console.campaign", items, args, campaign_id=campaign_id),
+        more=url_for("console.campaign", campaign_id=campaign_id, **args | {"cursor": items.next})
+        if items.next
+        else None,
         busy=told["state"] in bulk.AT_WORK,
         faults=faults or {},
         typed=typed(),
@@ -236,7 +225,7 @@ def _campaign(campaign_id: str, faults: dict[str, str] | None = None) -> str:
 
 
 def _outages(faults: dict[str, str] | None = None) -> str:
-    args = _args(OutageArgs)
+    args = asked(OutageArgs)
     now = utc_now()
     with reading():
         query = cuts.outages(actor().scope, area=args.get("area"), state=args.get("state"), since=now)
@@ -246,7 +235,7 @@ def _outages(faults: dict[str, str] | None = None) -> str:
         "outages.html",
         outages=rows,
         args=args,
-        more=_more("console.outages", found, args),
+        more=further(found.next),
         now=now,
         faults=faults or {},
         typed=typed(),
@@ -274,7 +263,7 @@ def _same(rev: int | None) -> Callable[[int], None]:
 
 
 def _inspections(faults: dict[str, str] | None = None) -> str:
-    args = _args(DueArgs)
+    args = asked(DueArgs)
     zone = _zone()
     today = utc_now().astimezone(zone).date()
     until: date = args.get("until") or today + LOOK_AHEAD
@@ -293,7 +282,7 @@ def _inspections(faults: dict[str, str] | None = None) -> str:
         due=rows,
         until=until.isoformat(),
         today=today.isoformat(),
-        more=_more("console.inspections", found, args | {"until": until.isoformat()}),
+        more=further(found.next),
         faults=faults or {},
         typed=typed(),
     )

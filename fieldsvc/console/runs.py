@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
@@ -14,13 +15,26 @@ from sqlalchemy import select
 from fieldsvc import kinds, queue
 from fieldsvc.api import paging, positions
 from fieldsvc.api.dispatch import RunNew
-from fieldsvc.api.frame import load
-from fieldsvc.api.schemas import Choice, Flag, Ident, ListOf, PageArgs, Schema, Text, from_text
+from fieldsvc.api.schemas import Choice, Flag, Ident, ListOf, PageArgs, Schema, Text
 from fieldsvc.base.clock import utc_now
 from fieldsvc.base.db import db, reading, transaction
 from fieldsvc.base.errors import NotFound
-from fieldsvc.console.frame import DISPATCHERS, Refused, actor, choices, done, entered, form, page, pages, typed
+from fieldsvc.console.frame import (
+    DISPATCHERS,
+    Refused,
+    actor,
+    asked,
+    choices,
+    done,
+    entered,
+    form,
+    further,
+    page,
+    pages,
+    typed,
+)
 from fieldsvc.console.local_times import as_sent
+from fieldsvc.console.words import span
 from fieldsvc.people import crews
 from fieldsvc.people.models import Crew, Territory
 from fieldsvc.work import assignment, dispatch, queries
@@ -56,13 +70,13 @@ class Chosen(Schema):
 @page()
 def runs() -> str:
     """The runs, newest first."""
-    args = _args(PageArgs)
+    args = asked(PageArgs)
     with reading():
         query = dispatch.runs(actor().id, actor().scope)
         found = paging.fetch(query, (DispatchRun.created_at, DispatchRun.id), args)
         told, names = dispatch.rows(found.rows), dispatch.about(found.rows)
-    more = url_for("console.runs", cursor=found.next) if found.next else None
-    return render_template("runs.html", runs=[told[run.id] | {"about": names[run.id]} for run in found.rows], more=more)
+    rows = [told[run.id] | {"about": names[run.id]} for run in found.rows]
+    return render_template("runs.html", runs=rows, more=further(found.next))
 
 
 @pages.get("/runs/new")
@@ -110,7 +124,7 @@ def run_difference(run_id: str) -> Any:
     """What map and timeline draw."""
     with reading():
         found = dispatch.find(run_id, actor().id, actor().scope)
-        return jsonify(difference.drawn(found, request.args.get("crew")))
+        return jsonify(difference.drawn(found, request.args.get("crew") or None))
 
 
 @pages.post("/runs/<id:run_id>/cancel")
@@ -160,18 +174,13 @@ def why(job_id: str) -> str:
     now = utc_now()
     travel = current_app.extensions["fieldsvc.travel"].on(now.date())
     zone = current_app.extensions["fieldsvc.settings"].local_zone
-    asked = request.args.get("crew") or None
+    crew = request.args.get("crew") or None
     with reading():
         found = assignment.why(
-            job_id, asked, scope=actor().scope, travel=travel, zone=zone, now=now, fresh=positions.told()
+            job_id, crew, scope=actor().scope, travel=travel, zone=zone, now=now, fresh=positions.told()
         )
         others = [one for one in _crews() if found["crew"] is None or one["id"] != found["crew"]["id"]]
-    return render_template("_why.html", why=found, crews=others, asked=asked)
-
-
-def _args(schema: type[Schema]) -> dict[str, Any]:
-    with from_text():
-        return dict(load(schema(), request.args.to_dict()))
+    return render_template("_why.html", why=found, crews=others, asked=crew)
 
 
 def _ring(rings: Sequence[tuple[str, ...]]) -> None:
@@ -221,9 +230,14 @@ def _form(faults: dict[str, str] | None = None) -> str:
             modes=dispatch.MODES,
             mode=values.get("mode") if values.get("mode") in dispatch.MODES else "fill",
             kind_names=choices(sorted(kinds.discover())),
-            territories=[(ident, name) for ident, name in db.session.execute(places)],
+            territories=sorted(map(tuple, db.session.execute(places)), key=lambda place: _natural(place[1])),
             crew_names=[(one["id"], f"{one['code']} · {one['name']}") for one in _crews()],
         )
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """District 9 before District 10."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
 def _job(job_id: str | None) -> Job | None:
@@ -257,14 +271,22 @@ def _told(found: DispatchRun) -> dict[str, Any]:
 
 
 def _page(run_id: str, faults: dict[str, str] | None = None) -> str:
-    args = _args(RunArgs)
+    args = {"reason": None, "crew": None, "territory": None} | asked(RunArgs)
     with reading():
         found = dispatch.find(run_id, actor().id, actor().scope)
         told = _told(found)
         shown: dict[str, Any] = {}
         if found.state not in OPEN:
             shown = _result(found, args)
-    return render_template("run.html", run=told, args=args, faults=faults or {}, typed=typed(), **shown)
+    return render_template(
+        "run.html",
+        run=told,
+        args=args,
+        faults=faults or {},
+        typed=typed(),
+        span=lambda seconds: span(round(seconds)),
+        **shown,
+    )
 
 
 def _result(found: DispatchRun, args: dict[str, Any]) -> dict[str, Any]:
@@ -273,11 +295,10 @@ def _result(found: DispatchRun, args: dict[str, Any]) -> dict[str, Any]:
     rows = paging.fetch(
         query, (DispatchDecision.place,), args, descending=False, scalars=False, key=lambda row: [row[0].place]
     )
-    kept = {name: value for name, value in args.items() if name not in ("cursor", "limit")}
     open_ = select(DispatchDecision.place).where(DispatchDecision.run_id == found.id, DispatchDecision.taken.is_(None))
     return {
         "groups": _by_crew([difference.row(one) for one in rows.rows]),
-        "more": url_for("console.run", run_id=found.id, **kept, cursor=rows.next) if rows.next else None,
+        "more": url_for("console.run", run_id=found.id, **args | {"cursor": rows.next}) if rows.next else None,
         "counts": difference.counts(found.id),
         "crews": difference.crews(found.id),
         "territories": difference.territories(found.id),

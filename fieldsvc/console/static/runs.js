@@ -1,7 +1,5 @@
 // Plans: the form, what is ticked, and the difference as pictures.
 
-import { words } from "./console.js";
-
 // The form: lists that can be narrowed, and a default for each mode until somebody chooses.
 for (const field of document.querySelectorAll("[data-narrows]")) {
   const list = document.getElementById(field.dataset.narrows);
@@ -45,4 +43,16 @@ if (accept) {
   });
   window.addEventListener("pageshow", tell);
   tell();
+}
+
+// The difference, when it comes near the window: map and timeline are large.
+const picture = document.getElementById("picture");
+if (picture) {
+  const near = new IntersectionObserver(async ([seen]) => {
+    if (!seen.isIntersecting) return;
+    near.disconnect();
+    const { drawDifference } = await import("./run-picture.js");
+    await drawDifference(picture);
+  }, { rootMargin: "400px" });
+  near.observe(picture);
 }

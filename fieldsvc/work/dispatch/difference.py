@@ -40,7 +40,7 @@ _kept_before = and_(_promised, _had, _one.former_start.is_not(None), _one.former
 _kept_after = and_(_promised, _has, func.coalesce(_one.late_minutes, 0) == 0)
 _IS["lost"] = and_(_kept_before, ~_kept_after)
 _GAINED = and_(_kept_after, ~_kept_before)
-_JOB = "kind status title address lon lat territory_id priority due_at service_minutes".split()
+_JOB = "kind status title address lon lat territory_id priority due_at service_minutes hazards pinned rev".split()
 
 
 def shown(
