@@ -37,10 +37,10 @@ class Match:
 
 def recognised(text: str, scope: Collection[str] | None) -> list[Match]:
     """Those that ``text`` may mean, the likeliest first: by number, name or phone of a customer; by number, address or
-    installed meter of a usage point. At most :data:`MOST` of each; none for a text of less than two signs.
+    installed meter of a usage point. At most :data:`MOST` of each; none for a single Latin letter or digit.
     """
     text = text.strip()
-    if len(text) < 2:
+    if len(text.encode()) < 2:
         return []
     rank = case((Customer.number == text, 0), (Customer.number.istartswith(text, autoescape=True), 1), else_=2)
     customers = db.session.scalars(found_customers(text, scope).order_by(rank, Customer.number).limit(MOST))
