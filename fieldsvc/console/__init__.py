@@ -31,6 +31,9 @@ PAGES = (
     "planned",
     "reviews",
     "runs",
+    "sync_desk",
+    "territories",
+    "territory_files",
     "tickets",
     "users",
 )

@@ -35,7 +35,7 @@ _HALF_WAY = 180.0
 runs along a pole."""
 _CODE = re.compile(r"[^\x00-\x1f\x7f]{1,60}\Z")
 _TEXT = re.compile(r"[^\x00-\x1f\x7f]{1,200}\Z")
-_GUESSES: dict[str, tuple[str, ...]] = {
+GUESSES: dict[str, tuple[str, ...]] = {
     "code": ("code", "boro_cd", "Precinct", "precinct", "nc_id", "id"),
     "name": ("name", "NAME", "Name"),
     "name_local": ("name_local", "name_zh", "name:zh"),
@@ -106,7 +106,7 @@ def read_geojson(
     """
     if site_class not in SITE_CLASSES:
         raise Invalid.field("site_class", f"must be one of {', '.join(SITE_CLASSES)}")
-    features = _features(source)
+    features = features_of(source)
     fields = {
         "code": code_field,
         "name": name_field,
@@ -153,7 +153,11 @@ def _entry(index: int, name: str, severity: str, problem: str, action: str) -> R
     return {"index": index, "name": name, "severity": severity, "problem": problem, "action": action}
 
 
-def _features(source: bytes | str | Mapping[str, Any]) -> list[Any]:
+def features_of(source: bytes | str | Mapping[str, Any]) -> list[Any]:
+    """The features of a GeoJSON file as they stand, none of them looked at yet.
+
+    :raises Invalid: not JSON, not a FeatureCollection, or in another coordinate system.
+    """
     document: Any = source
     if isinstance(source, bytes | str):
         try:
@@ -215,7 +219,7 @@ def _facts(feature: Any, fields: Mapping[str, str | None], defaults: Mapping[str
 
 
 def _property(properties: Mapping[str, Any], what: str, name: str | None) -> Any:
-    for candidate in (name,) if name else _GUESSES[what]:
+    for candidate in (name,) if name else GUESSES[what]:
         value = properties.get(candidate)
         if value is not None and value != "":
             return value
@@ -344,12 +348,12 @@ _NOWHERE = Located(None, "outside", None)
 class TerritoryIndex:
     """Finds the territory of a point. Built once per version of the territories; safe to share between threads.
 
-    In an overlap the highest priority wins, then the smallest area, then the id.
+    In an overlap the highest priority wins, then the smallest area, then the id. ``areas``: id -> square metres.
     """
 
     def __init__(self, shapes: Sequence[TerritoryShape], *, tolerance_m: float = DEFAULT_TOLERANCE_M) -> None:
-        areas = {shape.id: area_m2(shape.geometry) for shape in shapes}
-        self._shapes = sorted(shapes, key=lambda s: (-s.priority, areas[s.id], s.id))
+        self.areas: Mapping[str, float] = {shape.id: area_m2(shape.geometry) for shape in shapes}
+        self._shapes = sorted(shapes, key=lambda s: (-s.priority, self.areas[s.id], s.id))
         self._geometries = np.array([shape.geometry for shape in self._shapes], dtype=object)
         self._tolerance_m = tolerance_m
         # One more than there are shapes: what is found nowhere has the last number.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import select
 
@@ -251,6 +251,42 @@ def visible_ids(actor: Actor) -> list[str] | None:
         return None
     rows = db.session.execute(select(Crew.id, Crew.territory_ids))
     return [crew_id for crew_id, home in rows if actor.sees_any(home)]
+
+
+class Brief(NamedTuple):
+    """A crew by its names."""
+
+    id: str
+    code: str
+    name: str
+    name_local: str | None
+    active: bool
+
+
+_BRIEF = (Crew.id, Crew.code, Crew.name, Crew.name_local, Crew.active)
+
+
+def brief(actor: Actor) -> list[Brief]:
+    """The crews in the actor's scope, by code: to choose from."""
+    rows = db.session.execute(select(*_BRIEF, Crew.territory_ids).order_by(Crew.code))
+    return [Brief(*row[:-1]) for row in rows if actor.sees_any(row.territory_ids)]
+
+
+def at_home(territory_id: str) -> list[str]:
+    """The ids of the crews that a territory is a home of."""
+    rows = db.session.execute(select(Crew.id, Crew.territory_ids))
+    return [row.id for row in rows if territory_id in row.territory_ids]
+
+
+def abilities(actor: Actor) -> tuple[list[str], list[str]]:
+    """Skills and equipment that crews in the actor's scope have, sorted: to choose from."""
+    skills: set[str] = set()
+    equipment: set[str] = set()
+    for row in db.session.execute(select(Crew.skills, Crew.equipment, Crew.territory_ids)):
+        if actor.sees_any(row.territory_ids):
+            skills.update(row.skills)
+            equipment.update(row.equipment)
+    return sorted(skills), sorted(equipment)
 
 
 def shifts(crew_id: str, now: datetime) -> list[Shift]:

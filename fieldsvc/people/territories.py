@@ -12,6 +12,7 @@ import orjson
 import shapely
 from shapely.geometry import MultiPolygon, Polygon
 from sqlalchemy import func, select
+from sqlalchemy.orm import defer
 
 from fieldsvc.base.clock import new_id
 from fieldsvc.base.db import among, db
@@ -199,7 +200,7 @@ def index(now: datetime) -> TerritoryIndex:
         cached = _cache.get(key)
         if cached is None or cached.version != version:
             cached = _Cached(
-                version, TerritoryIndex([_shape(row) for row in db.session.scalars(select(Territory).where(valid))])
+                version, TerritoryIndex([shape(row) for row in db.session.scalars(select(Territory).where(valid))])
             )
             if len(_cache) >= _MOST_CACHED:
                 _cache.clear()
@@ -207,7 +208,8 @@ def index(now: datetime) -> TerritoryIndex:
     return cached.index
 
 
-def _shape(row: Territory) -> TerritoryShape:
+def shape(row: Territory) -> TerritoryShape:
+    """A territory as the index and its neighbours see it."""
     geometry = shapely.from_geojson(row.geometry)
     if not isinstance(geometry, Polygon | MultiPolygon):
         raise TypeError(f"territory {row.id} has no area")
@@ -274,6 +276,8 @@ class Brief(NamedTuple):
     name_local: str | None
 
 
+WITHOUT_BORDER = defer(Territory.geometry, raiseload=True)
+"""For lists: a border may be longer than all the rest."""
 _BRIEF = (Territory.id, Territory.code, Territory.name, Territory.name_local)
 _MOST_BRIEF = 5000
 

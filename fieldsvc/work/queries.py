@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, or_, select
+from sqlalchemy import ColumnElement, Select, func, or_, select
 
-from fieldsvc.base.db import db
+from fieldsvc.base.db import among, db
 from fieldsvc.base.errors import NotFound
 from fieldsvc.base.plain import plain
+from fieldsvc.kinds.lifecycle import ACTIVE
 from fieldsvc.people.models import Crew, Territory
 from fieldsvc.records.models import Customer
+from fieldsvc.work.change import WAITING
 from fieldsvc.work.documents import NO_EVIDENCE
 from fieldsvc.work.models import Assignment, CommitmentClock, Job, Ticket
 
@@ -82,6 +84,30 @@ def job(job_id: str, scope: Collection[str] | None) -> Job:
     if found is None or not _within(found.territory_id, scope):
         raise NotFound("job", job_id)
     return found
+
+
+def planned_starts(crew_id: str, since: datetime, until: datetime) -> list[datetime]:
+    """When the open jobs of a crew are planned to begin, from ``since`` until before ``until``."""
+    query = select(Job.planned_start).where(Job.crew_id == crew_id, Job.status.in_((*WAITING, *ACTIVE)))
+    query = query.where(Job.planned_start >= since, Job.planned_start < until)
+    return [start for start in db.session.scalars(query.order_by(Job.planned_start)) if start is not None]
+
+
+def open_by_territory(ids: Collection[str]) -> dict[str, tuple[int, int]]:
+    """Territory id -> how many jobs in it wait for a crew, and how many are with one."""
+    query = select(Job.territory_id, Job.status, func.count()).where(among(Job.territory_id, ids))
+    query = query.where(Job.status.in_((*WAITING, *ACTIVE))).group_by(Job.territory_id, Job.status)
+    found = dict.fromkeys(ids, (0, 0))
+    for territory_id, status, count in db.session.execute(query):
+        assert territory_id is not None
+        waiting, given = found[territory_id]
+        found[territory_id] = (waiting + count, given) if status in WAITING else (waiting, given + count)
+    return found
+
+
+def tray() -> Select[Job]:
+    """The open jobs that lie in no territory, to be ordered and paged by the caller: for readers of all territories."""
+    return select(Job).where(Job.territory_id.is_(None), Job.status.in_((*WAITING, *ACTIVE)))
 
 
 def tickets(
