@@ -31,7 +31,9 @@ OTHERS = 6
 """Threads kept free for staff and whatever else is in no lane."""
 STREAMS = 32
 """Open streams of a process; each takes a thread and no database connection."""
-THREADS = sum(map(sum, PLACES.values())) + PUSHES + OTHERS + STREAMS
+BOARDS = 16
+"""Open streams of boards in a process; each takes a thread and no database connection."""
+THREADS = sum(map(sum, PLACES.values())) + PUSHES + OTHERS + STREAMS + BOARDS
 """Threads of a web process: what the lanes take when all are full, and still enough for everything else."""
 
 WAIT_S = 0.2

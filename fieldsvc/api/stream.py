@@ -8,14 +8,12 @@ themselves after some minutes, so that they spread over the processes anew, and 
 from __future__ import annotations
 
 import random
-import signal
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import FrameType
 
 import orjson
 from flask import Flask, Response, current_app, g, request
@@ -28,6 +26,7 @@ from fieldsvc.api.schemas import ListOf, Schema, Text
 from fieldsvc.api.sync import scopes
 from fieldsvc.base.db import among, db, reading
 from fieldsvc.base.errors import FieldsvcError
+from fieldsvc.feed import watch
 from fieldsvc.feed.pull import counters
 from fieldsvc.feed.watch import Watch
 from fieldsvc.people.actors import token_hash
@@ -54,28 +53,35 @@ class Rhythm:
     life_s: tuple[float, float] = (240.0, 360.0)
 
 
+class Places:
+    """How many streams a process keeps open: at most ``most``, ``of_one`` of one device or person."""
+
+    def __init__(self, most: int, of_one: int) -> None:
+        self._most, self._of_one = most, of_one
+        self._open: Counter[str] = Counter()
+        self._counting = threading.Lock()
+
+    def enter(self, whose: str) -> bool:
+        """Take a place, if there is one for them; :meth:`leave` gives it back."""
+        with self._counting:
+            if self._open.total() >= self._most or self._open[whose] >= self._of_one:
+                return False
+            self._open[whose] += 1
+            return True
+
+    def leave(self, whose: str) -> None:
+        with self._counting:
+            self._open[whose] -= 1
+            self._open += Counter()  # forgets whoever has none
+
+
 class Streams:
     """The open streams of one process."""
 
     def __init__(self, app: Flask, rhythm: Rhythm, most: int) -> None:
         self.rhythm = rhythm
-        self._most = most
-        self._open: Counter[str] = Counter()
-        self._counting = threading.Lock()
+        self.places = Places(most, OF_ONE)
         self.watch = Watch(lambda keys: _look(app, keys), rhythm.look_s)
-
-    def enter(self, device_id: str) -> bool:
-        """Take a place, if there is one for this device; :meth:`leave` gives it back."""
-        with self._counting:
-            if self._open.total() >= self._most or self._open[device_id] >= OF_ONE:
-                return False
-            self._open[device_id] += 1
-            return True
-
-    def leave(self, device_id: str) -> None:
-        with self._counting:
-            self._open[device_id] -= 1
-            self._open += Counter()  # forgets whoever has none
 
     def hints(self, scopes: Sequence[str], token: str, crew_id: str, render: Render) -> Iterator[bytes]:
         """Events as they come. Ends when the device may no longer read these scopes."""
@@ -96,20 +102,9 @@ def init_app(app: Flask, rhythm: Rhythm | None = None, most: int = STREAMS) -> N
 
 
 def end_with_process(app: Flask) -> None:
-    """End all streams when this process is told to stop; else a stop would wait for them. Call from the main thread,
-    after the web server has set up its own handlers, which are called as well.
-    """
+    """End all streams when this process is told to stop: see ``feed.watch``."""
     streams: Streams = app.extensions[_EXTENSION]
-    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
-        before = signal.getsignal(number)
-
-        def end(number: int, frame: FrameType | None, before: object = before) -> None:
-            streams.watch.end()
-            if callable(before):
-                before(number, frame)
-
-        if callable(before):
-            signal.signal(number, end)
+    watch.end_with_process(streams.watch)
 
 
 def _look(app: Flask, keys: Collection[str]) -> Mapping[str, object]:
@@ -130,12 +125,12 @@ def respond(render: Render) -> Response:
     :raises FieldsvcError: ``unavailable`` when the process has no place left, or the device too many streams.
     """
     streams: Streams = current_app.extensions[_EXTENSION]
-    if not streams.enter(g.actor.device_id):
+    if not streams.places.enter(g.actor.device_id):
         wait = random.randint(10, 30)
         raise FieldsvcError("unavailable", "too many streams are open here: pull instead", retry_after=wait)
     token = _TOKEN + token_hash(request.headers["Authorization"].partition(" ")[2].strip())
     response = Response(streams.hints(scopes(), token, g.actor.crew_id, render), mimetype="text/event-stream")
-    response.call_on_close(partial(streams.leave, g.actor.device_id))
+    response.call_on_close(partial(streams.places.leave, g.actor.device_id))
     response.headers["X-Accel-Buffering"] = "no"  # nginx would else keep hints until it has many
     return response
 

@@ -6,9 +6,11 @@ waits holds no connection; the thread that looks is there only while somebody wa
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from types import FrameType
 
 import structlog
 
@@ -109,3 +111,19 @@ class Watched:
         moved = {key: found.get(key) for key in self.keys if found.get(key) != self._seen.get(key, _NEVER_SEEN)}
         self._seen |= moved
         self.news |= moved
+
+
+def end_with_process(watch: Watch) -> None:
+    """End ``watch`` when this process is told to stop; else a stop would wait for those who wait. Call from the main
+    thread, after the web server has set up its own handlers, which are called as well.
+    """
+    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
+        before = signal.getsignal(number)
+
+        def end(number: int, frame: FrameType | None, before: object = before) -> None:
+            watch.end()
+            if callable(before):
+                before(number, frame)
+
+        if callable(before):
+            signal.signal(number, end)

@@ -18,6 +18,7 @@ import { ask } from "./console.js";
 
 const AT_ONCE = 200; // ids in one address
 const ALL_ANEW = 1000; // when more than this has changed, everything is asked for
+const COUNTED = 5_000; // milliseconds: the numbers are not asked for more often
 
 export class Store extends EventTarget {
   /** @param {string} [query] the filters, as they stand in the address; `day` among them. */
@@ -33,8 +34,9 @@ export class Store extends EventTarget {
     this.counts = {};
     this.day = null; // YYYY-MM-DD
     this.cursor = null; // where the stream goes on
-    this.cut = false; // there are more jobs than are shown
     this.asked = 0;
+    this.counted = 0;
+    this.recount = null;
   }
 
   /** Get everything anew by `filters`. An answer that a later question has overtaken is dropped. */
@@ -44,32 +46,56 @@ export class Store extends EventTarget {
     if (asked !== this.asked) return;
     this.jobs = new Map(rows(found.jobs).map((job) => [job.id, job]));
     this.crews = new Map(found.crews.map((crew) => [crew.id, crew]));
-    Object.assign(this, { counts: found.counts, day: found.day, cursor: found.cursor, cut: found.cut });
+    Object.assign(this, { counts: found.counts, day: found.day, cursor: found.cursor, counted: performance.now() });
     this.select([...this.selected].filter((id) => this.jobs.has(id)));
     this.tell("load");
   }
 
   /** Get these jobs and crews anew; those that no longer fit the filters go. */
   async refresh(jobIds, crewIds = []) {
-    if (jobIds.length + crewIds.length > ALL_ANEW) return this.load();
+    if (jobIds.length > ALL_ANEW) return this.load();
     const asked = this.asked;
-    const changed = { jobs: [], crews: [] };
+    const changed = { jobs: [], crews: [...crewIds] };
     for (let from = 0; from < Math.max(jobIds.length, crewIds.length); from += AT_ONCE) {
-      const query = new URLSearchParams(this.filters);
-      query.set("ids", jobIds.slice(from, from + AT_ONCE).join(","));
-      query.set("crews", crewIds.slice(from, from + AT_ONCE).join(","));
-      const found = await ask(`/board/jobs?${query}`);
+      const wanted = crewIds.slice(from, from + AT_ONCE);
+      const found = await ask(this.question({ ids: jobIds.slice(from, from + AT_ONCE), crews: wanted }));
       if (asked !== this.asked) return;
-      for (const job of rows(found.jobs)) this.jobs.set(job.id, job);
+      const jobs = rows(found.jobs);
+      for (const id of wanted) this.crews.delete(id);
+      for (const job of jobs) this.jobs.set(job.id, job);
       for (const id of found.gone) this.jobs.delete(id);
       for (const crew of found.crews) this.crews.set(crew.id, crew);
-      this.counts = found.counts;
-      changed.jobs.push(...rows(found.jobs).map((job) => job.id), ...found.gone);
-      changed.crews.push(...found.crews.map((crew) => crew.id));
+      if (found.counts) this.counts = found.counts;
+      changed.jobs.push(...jobs.map((job) => job.id), ...found.gone);
+      changed.crews.push(...found.crews.map((crew) => crew.id).filter((id) => !wanted.includes(id)));
     }
     const kept = [...this.selected].filter((id) => this.jobs.has(id));
     if (kept.length !== this.selected.size) this.select(kept);
     this.tell("change", changed);
+  }
+
+  /** The address that asks for some jobs and crews: now and then with the numbers, which cost more than all the rest. */
+  question({ ids = [], crews = [] }) {
+    const query = new URLSearchParams(this.filters);
+    if (ids.length) query.set("ids", ids.join(","));
+    if (crews.length) query.set("crews", crews.join(","));
+    const now = performance.now();
+    if (now - this.counted >= COUNTED) {
+      this.counted = now;
+      query.set("counts", "1");
+    } else if (ids.length) {
+      this.recount ??= setTimeout(() => this.count(), COUNTED - (now - this.counted));
+    }
+    return `/board/jobs?${query}`;
+  }
+
+  async count() {
+    this.recount = null;
+    const asked = this.asked;
+    const found = await ask(this.question({})).catch(() => ({}));
+    if (asked !== this.asked || !found.counts) return;
+    this.counts = found.counts;
+    this.tell("change", { jobs: [], crews: [] });
   }
 
   /** Light one job or crew in every view; `null`: none. */
