@@ -8,14 +8,28 @@ ended comes last.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Subquery,
+    Text,
+    and_,
+    case,
+    cast,
+    exists,
+    func,
+    null,
+    or_,
+    select,
+    true,
+    type_coerce,
+)
 
-from fieldsvc.base.db import among, db
+from fieldsvc.base.db import UtcDateTime, among, db
 from fieldsvc.people import crews as crews_room
 from fieldsvc.people import positions
 from fieldsvc.people.actors import Actor
@@ -25,7 +39,7 @@ from fieldsvc.work.change import ENDED
 from fieldsvc.work.dispatch.rules import Rules
 from fieldsvc.work.layers import WHERE_CREWS_ARE
 from fieldsvc.work.models import CommitmentClock, Job
-from fieldsvc.work.tiers import TIERS, Standing, tier
+from fieldsvc.work.tiers import IMPORTANT, TIERS
 
 MOST = 20_000
 """Jobs on one board; a board with more says so."""
@@ -35,7 +49,6 @@ NOBODY = "none"
 """In place of a crew's id: jobs that no crew has."""
 SOON, OVER, OPEN, ENDED_PLACE = range(4)
 """Where a job stands on the board: its promise runs out, has run out, anything else, it has ended."""
-_RANK = {name: place for place, name in enumerate(TIERS)}
 
 
 class Day(NamedTuple):
@@ -65,16 +78,10 @@ class Wanted:
     text: str | None = None
 
 
-COLUMNS = (
-    "id number kind status priority tier hazards lon lat crew_id planned_start planned_end planned_order pinned due_at "
-    "service_minutes window_start window_end rev title address territory_id promise place"
-).split()
-"""What is told of a job, in this order. ``due_at``: when its next promise runs out, None: none is running; ``promise``:
-soon, over or None; ``place``: :data:`SOON` to :data:`ENDED_PLACE`."""
-
-
 class Card(NamedTuple):
-    """A job on the board; members as :data:`COLUMNS` says."""
+    """A job on the board. ``due_at``: when its next promise runs out, None: none is running; ``promise``: soon, over or
+    None; ``place``: :data:`SOON` to :data:`ENDED_PLACE`.
+    """
 
     id: str
     number: str
@@ -105,71 +112,94 @@ class Card(NamedTuple):
     def order(self) -> str:
         """Sorts as the board does: as text, so that a script can put a job where it belongs."""
         due = self.due_at.isoformat() if self.due_at else "9"
-        if self.place == SOON:
-            return f"{self.place}|{due}|{self.id}"
-        return f"{self.place}|{_RANK[self.tier]}|{self.priority}|{due}|{self.id}"
+        first = due if self.place == SOON else ""
+        return f"{self.place}|{first}|{TIERS.index(self.tier)}|{self.priority}|{due}|{self.id}"
 
 
-@dataclass(frozen=True)
-class Board:
-    """The jobs that are wanted, in order.
+def jobs(
+    wanted: Wanted,
+    scope: Collection[str] | None,
+    now: datetime,
+    *,
+    ids: Collection[str] | None = None,
+    first: int = 0,
+    most: int = MOST,
+) -> list[Card]:
+    """The jobs that are wanted, in order, from the one at place ``first`` on.
 
-    :param counts: ``status``: how many have each, whatever statuses are wanted; ``soon``, ``over``, ``hazards`` and
-        ``nobody`` of those that have not ended, whatever statuses, promises and crews are wanted.
-    :param cut: there are more than :data:`MOST`.
+    :param scope: the reader's territories, None for all. ``ids``: only these.
     """
+    told = _Told(_lines(wanted, scope, ids), now)
+    query = select(*told.columns).where(*told.narrowed(wanted)).order_by(*told.order).offset(first).limit(most)
+    return [Card._make(row) for row in db.session.execute(query)]
 
-    jobs: list[Card]
-    counts: dict[str, Any]
-    cut: bool
 
-
-def board(wanted: Wanted, scope: Collection[str] | None, now: datetime) -> Board:
-    """The jobs of a board and their numbers.
-
-    :param scope: the reader's territories, None for all.
+def counts(wanted: Wanted, scope: Collection[str] | None, now: datetime) -> dict[str, Any]:
+    """How many there are: ``status``: of each, whatever statuses are wanted; ``soon``, ``over``, ``hazards`` and
+    ``nobody`` (has them) of those that have not ended, whatever statuses, promises and crews are wanted; ``shown``:
+    all that are wanted; ``cut``: the board has more than :data:`MOST` and leaves some out.
     """
-    rows = _rows(_query(wanted, scope).order_by(Job.priority, Job.created_at).limit(MOST + 1))
-    cards = _cards(rows[:MOST], now)
-    chosen = [card for card in cards if _is_wanted(card, wanted)]
-    chosen.sort(key=lambda card: card.order)
-    return Board(chosen, _counts(cards, wanted), len(rows) > MOST)
+    told = _Told(_lines(wanted, scope), now)
+    line = told.line
+    held = and_(true(), *told.held(wanted))
+    facts: list[ColumnElement[Any]] = [line.status, told.place, told.hazards, line.crew_id.is_(None), held]
+    chosen = func.sum(case((and_(true(), *told.narrowed(wanted)), 1), else_=0))
+    columns = [*(fact.label(f"fact{n}") for n, fact in enumerate(facts)), func.count(), chosen]
+    query = select(*columns).group_by(*facts)
+    found: Counter[str] = Counter()
+    by_status: Counter[str] = Counter()
+    for status, place, hazards, nobody, held, count, shown in db.session.execute(query):
+        found["all"] += count
+        found["shown"] += shown
+        by_status[status] += count if held else 0
+        if place != ENDED_PLACE:
+            found.update({"soon": count * (place == SOON), "over": count * (place == OVER)})
+            found.update({"hazards": count * bool(hazards), "nobody": count * bool(nobody)})
+    names = ("soon", "over", "hazards", "nobody", "shown")
+    return {"status": dict(+by_status), **{name: found[name] for name in names}, "cut": found["all"] > MOST}
 
 
-def these(ids: Collection[str], wanted: Wanted, scope: Collection[str] | None, now: datetime) -> list[Card]:
-    """Those of ``ids`` that the board for ``wanted`` shows now, in order."""
-    found = _cards(_rows(_query(wanted, scope).where(among(Job.id, ids))), now)
-    return sorted((card for card in found if _is_wanted(card, wanted)), key=lambda card: card.order)
+_READ = (
+    "id number kind status priority hazards lon lat crew_id planned_start planned_end planned_order pinned due_at "
+    "service_minutes window_start window_end rev title address territory_id"
+).split()
 
 
-_job = Job.__table__.c
-_READ = tuple(
-    _job[name]
-    for name in (
-        "id number kind status priority hazards lon lat crew_id planned_start planned_end planned_order pinned due_at "
-        "service_minutes window_start window_end rev title address territory_id"
-    ).split()
-)
-
-
-def _query(wanted: Wanted, scope: Collection[str] | None) -> Select[Any]:
-    """Everything that the numbers count: not narrowed by status, promise and crew."""
-    query = select(*_READ, Customer.importance).outerjoin(Customer, Customer.id == Job.customer_id)
-    conditions: list[ColumnElement[bool]] = []
+def _lines(wanted: Wanted, scope: Collection[str] | None, ids: Collection[str] | None = None) -> Subquery:
+    """Everything that is counted: not narrowed by status, promise and crew. With ``running``, when the first of a job's
+    running promises is due, and ``own``, its date unless that is of a promise that has been judged: kept or missed, it
+    says nothing any more.
+    """
+    clock = CommitmentClock
+    ended = Job.status.in_(ENDED)
+    running = select(func.min(clock.due_at)).where(clock.job_id == Job.id, clock.verdict == "running", ~ended)
+    judged = exists().where(clock.job_id == Job.id, clock.due_at == Job.due_at, clock.verdict != "running")
+    own = type_coerce(case((or_(ended, judged), null()), else_=Job.due_at), UtcDateTime())
+    columns = [getattr(Job, name) for name in _READ]
+    query = select(*columns, Customer.importance, running.scalar_subquery().label("running"), own.label("own"))
+    query = query.outerjoin(Customer, Customer.id == Job.customer_id).where(*_conditions(wanted))
     if scope is not None:
-        conditions.append(among(Job.territory_id, scope))
+        query = query.where(among(Job.territory_id, scope))
+    if ids is not None:
+        query = query.where(among(Job.id, ids))
+    # The limit bounds the work, and keeps SQLite from working out the columns above once for each time they are named.
+    return query.limit(MOST + 1).subquery("line")
+
+
+def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
     if wanted.territory_id:
-        conditions.append(among(Job.territory_id, wanted.territory_id))
+        found.append(among(Job.territory_id, wanted.territory_id))
     if wanted.kind:
-        conditions.append(Job.kind.in_(sorted(wanted.kind)))
+        found.append(Job.kind.in_(sorted(wanted.kind)))
     if wanted.priority:
-        conditions.append(Job.priority.in_(sorted(wanted.priority)))
+        found.append(Job.priority.in_(sorted(wanted.priority)))
     if wanted.text:
         columns = (Job.number, Job.title, Job.address)
-        conditions.append(or_(*(column.icontains(wanted.text, autoescape=True) for column in columns)))
+        found.append(or_(*(column.icontains(wanted.text, autoescape=True) for column in columns)))
     else:
-        conditions.append(or_(Job.status.not_in(ENDED), *_ended_on(wanted.day)))
-    return query.where(*conditions)
+        found.append(or_(Job.status.not_in(ENDED), *_ended_on(wanted.day)))
+    return found
 
 
 def _ended_on(day: Day) -> list[ColumnElement[bool]]:
@@ -179,65 +209,66 @@ def _ended_on(day: Day) -> list[ColumnElement[bool]]:
     return [and_(Job.status.in_(DONE), done), cancelled]
 
 
-def _rows(query: Select[Any]) -> Sequence[Any]:
-    return db.session.execute(query).all()
+class _Told:
+    """What is said of the jobs in ``lines``, as expressions."""
 
+    def __init__(self, lines: Subquery, now: datetime) -> None:
+        line = self.line = lines.c
+        at_risk_from = now + timedelta(minutes=Rules.on(now).at_risk_minutes)
+        running, own = line.running, line.own
+        due = self.due = case(
+            (running.is_(None), own), (own.is_(None), running), (running <= own, running), else_=own
+        )  # fmt: skip
+        self.hazards = cast(line.hazards, Text) != "[]"
+        self.place = case(
+            (line.status.in_(ENDED), ENDED_PLACE), (due <= now, OVER), (due <= at_risk_from, SOON), else_=OPEN
+        )  # fmt: skip
+        # As work.tiers says it of one job; a test holds the two together.
+        ranks = (
+            self.hazards,
+            running.is_not(None),
+            line.importance.in_(sorted(IMPORTANT)),
+            line.due_at <= at_risk_from,
+        )
+        self.rank = case(*((fits, place) for place, fits in enumerate(ranks)), else_=len(ranks))
+        self._tier = case(*((fits, TIERS[place]) for place, fits in enumerate(ranks)), else_=TIERS[-1])
 
-def _is_wanted(card: Card, wanted: Wanted) -> bool:
-    shown = card.status in wanted.status if wanted.status else card.status != "cancelled" or bool(wanted.text)
-    held = not wanted.crew_id or (card.crew_id or NOBODY) in wanted.crew_id
-    return shown and held and (not wanted.promise or card.promise in wanted.promise)
+    @property
+    def columns(self) -> list[Any]:
+        """As :class:`Card` has them."""
+        promise = case((self.place == SOON, "soon"), (self.place == OVER, "over"))
+        made: dict[str, ColumnElement[Any]] = {
+            "due_at": type_coerce(self.due, UtcDateTime()),
+            "hazards": self.hazards,
+            "tier": self._tier,
+            "promise": promise,
+            "place": self.place,
+        }
+        return [(made[name] if name in made else self.line[name]).label(f"told_{name}") for name in Card._fields]
 
+    @property
+    def order(self) -> list[Any]:
+        """As :attr:`Card.order` says."""
+        soonest = case((self.place == SOON, self.due), else_=null())
+        return [self.place, soonest, self.rank, self.line.priority, self.due.is_(None), self.due, self.line.id]
 
-def _cards(rows: Sequence[Any], now: datetime) -> list[Card]:
-    at_risk_from = now + timedelta(minutes=Rules.on(now).at_risk_minutes)
-    promised = _promises([row.id for row in rows if row.status not in ENDED])
-    return [_card(row, promised.get(row.id), at_risk_from, now) for row in rows]
+    def narrowed(self, wanted: Wanted) -> list[ColumnElement[bool]]:
+        """By status, promise and crew."""
+        found = self.held(wanted)
+        if wanted.status:
+            found.append(self.line.status.in_(sorted(wanted.status)))
+        elif not wanted.text:
+            found.append(self.line.status != "cancelled")
+        if wanted.promise:
+            found.append(self.place.in_([{"soon": SOON, "over": OVER}[name] for name in sorted(wanted.promise)]))
+        return found
 
-
-def _promises(ids: Sequence[str]) -> dict[str, tuple[datetime | None, set[datetime]]]:
-    """Job -> when its first running promise is due, and when those are due that have been judged."""
-    query = select(CommitmentClock.job_id, CommitmentClock.due_at, CommitmentClock.verdict)
-    running: dict[str, datetime] = {}
-    judged: dict[str, set[datetime]] = defaultdict(set)
-    for job_id, due, verdict in db.session.execute(query.where(among(CommitmentClock.job_id, ids))):
-        if verdict != "running":
-            judged[job_id].add(due)
-        elif job_id not in running or due < running[job_id]:
-            running[job_id] = due
-    return {job_id: (running.get(job_id), judged.get(job_id, set())) for job_id in running.keys() | judged.keys()}
-
-
-def _card(
-    row: Any, promises: tuple[datetime | None, set[datetime]] | None, at_risk_from: datetime, now: datetime
-) -> Card:
-    running, judged = promises or (None, set())
-    ended = row.status in ENDED
-    # The date of a job is that of its first promise, until somebody sets another; once kept or missed it says nothing.
-    own = None if row.due_at in judged else row.due_at
-    due = None if ended else min(filter(None, (running, own)), default=None)
-    promise = None if due is None or due > at_risk_from else "over" if due <= now else "soon"
-    rank = tier(Standing(bool(row.hazards), running is not None, row.importance, row.due_at, at_risk_from))
-    place = ENDED_PLACE if ended else {"soon": SOON, "over": OVER, None: OPEN}[promise]
-    return Card(
-        row.id, row.number, row.kind, row.status, row.priority, rank, bool(row.hazards), row.lon, row.lat, row.crew_id,
-        row.planned_start, row.planned_end, row.planned_order, row.pinned, due, row.service_minutes, row.window_start,
-        row.window_end, row.rev, row.title, row.address, row.territory_id, promise, place,
-    )  # fmt: skip
-
-
-def _counts(cards: Iterable[Card], wanted: Wanted) -> dict[str, Any]:
-    every = list(cards)
-    live = [card for card in every if card.place != ENDED_PLACE]
-    promises = Counter(card.promise for card in live)
-    fitting = (card.status for card in every if not wanted.crew_id or (card.crew_id or NOBODY) in wanted.crew_id)
-    return {
-        "status": dict(Counter(fitting)),
-        "soon": promises["soon"],
-        "over": promises["over"],
-        "hazards": sum(card.hazards for card in live),
-        "nobody": sum(card.crew_id is None for card in live),
-    }
+    def held(self, wanted: Wanted) -> list[ColumnElement[bool]]:
+        """By crew."""
+        if not wanted.crew_id:
+            return []
+        nobody = [self.line.crew_id.is_(None)] if NOBODY in wanted.crew_id else []
+        return [or_(among(self.line.crew_id, sorted(wanted.crew_id)), *nobody)]
 
 
 def crews(
