@@ -1,9 +1,9 @@
 // The crews' day: who does what when. Rows and their items are vis-timeline's; what is shown of them, the strip of jobs
 // that wait, dragging from it and the keyboard are here.
 
-import { language, words } from "./console.js";
+import { count, language, words } from "./console.js";
 import { drag } from "./drag.js";
-import { crewLabel, danger, ENDED, fill, jobOnRow, make, movable, spoken, token, waiting } from "./timeline-parts.js";
+import { crewLabel, danger, ENDED, fill, jobOnRow, make, movable, tier, token, waiting } from "./timeline-parts.js";
 import { dayAfter, dayOf, instant, offset, wall } from "./zoned.js";
 
 const say = words("timeline-words");
@@ -206,8 +206,8 @@ class Timeline {
       zoomKey: "ctrlKey",
       zoomMin: HOUR,
       zoomMax: 8 * 24 * HOUR,
-      margin: { axis: 0, item: { horizontal: 0, vertical: 2 } },
-      groupHeightMode: "fitItems",
+      margin: { axis: 6, item: { horizontal: 0, vertical: 2 } },
+      groupHeightMode: "auto",
       editable: editable ? { updateTime: true, updateGroup: true, add: false, remove: false } : false,
       itemsAlwaysDraggable: { item: editable, range: false },
       groupOrder: "order",
@@ -337,7 +337,7 @@ class Timeline {
   }
 
   item(key, job, start, end) {
-    const classes = ["tl-item", `kind-${token(job.kind)}`, `status-${token(job.status)}`, `p${job.priority}`, danger(job)];
+    const classes = ["tl-item", `tier-${tier(job)}`, `status-${token(job.status)}`, danger(job)];
     if (job.pinned) classes.push("pinned");
     if (job.hazards) classes.push("hazard");
     if (ENDED.has(job.status)) classes.push("ended");
@@ -360,6 +360,7 @@ class Timeline {
     if (!open.length) parts.push(make("span", "quiet", say.none_waiting));
     const had = this.tray.contains(document.activeElement) ? document.activeElement.dataset.job : null;
     this.tray.replaceChildren(...parts);
+    count(this.tray);
     for (const one of this.tray.querySelectorAll("[data-job]")) this.dress(one, one.dataset.job);
     this.rove();
     if (had) this.tray.querySelector(`[data-job="${CSS.escape(had)}"]`)?.focus();
@@ -520,7 +521,7 @@ class Timeline {
   /** Which crew, and on a row which time, lies under a point of the window. */
   place(x, y) {
     const under = document.elementFromPoint(x, y);
-    const crewId = under?.closest("[data-drop-crew]")?.dataset.dropCrew;
+    const crewId = under?.closest("[data-crew]")?.dataset.crew; // a label of ours, or a crew on the map
     if (crewId) return { crewId, start: null };
     if (!under || !this.rows.contains(under)) return null;
     const { group, time: when, what } = this.vis.getEventProperties({ clientX: x, clientY: y, target: under, center: { x, y }, srcEvent: {} });
@@ -592,5 +593,3 @@ function major(at, scale) {
   if (scale === "minute" || scale === "hour") return format(at, { weekday: "long", day: "numeric", month: "long" });
   return format(at, { month: "long", year: "numeric" });
 }
-
-export { spoken };
