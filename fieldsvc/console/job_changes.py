@@ -6,7 +6,8 @@ form comes back with both values and the name beside them. What others changed e
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import marshmallow as ma
@@ -21,7 +22,7 @@ from fieldsvc.api.jobs import JobEdit, JobNew, Reason
 from fieldsvc.api.schemas import Int
 from fieldsvc.base.clock import utc_now
 from fieldsvc.base.db import db, reading, transaction
-from fieldsvc.base.errors import Conflict, FieldsvcError
+from fieldsvc.base.errors import Conflict, FieldsvcError, Forbidden
 from fieldsvc.base.plain import plain
 from fieldsvc.console import jobs as job_page
 from fieldsvc.console.frame import DISPATCHERS, Refused, actor, choices, done, entered, form, page, pages, typed
@@ -73,11 +74,21 @@ def new_job() -> Any:
             crews = body.pop("crews", 1)
             if (number := body.pop("customer", None)) is not None:
                 body["customer_id"] = _customer(number)
-            made = jobs.create(actor().source(utc_now()), jobs.NewJob(**body), actor().scope, crews=crews)
+            with _at_the_place():
+                made = jobs.create(actor().source(utc_now()), jobs.NewJob(**body), actor().scope, crews=crews)
             job_id, told_number = made.id, made.number
     except Refused as refused:
         return _new(faults=_at_field(refused.faults), typed=typed()), refused.status
     return done(_("Job %(number)s is made.", number=told_number), url_for("console.job", job_id=job_id))
+
+
+@contextmanager
+def _at_the_place() -> Iterator[None]:
+    """A place that is not the visitor's is a fault of that field, not the end of what was typed."""
+    try:
+        yield
+    except Forbidden as error:
+        raise Refused({"lon": error.detail}, error.status) from None
 
 
 def _at_field(faults: Mapping[str, str]) -> dict[str, str]:
@@ -123,12 +134,12 @@ def edit_job(job_id: str) -> str:
         return _edit(queries.job(job_id, actor().scope))
 
 
-def _edit(job: Job, given: Mapping[str, str] | None = None, **more: Any) -> str:
+def _edit(job: Job, given: Mapping[str, Any] | None = None, **more: Any) -> str:
     """The form; ``given``: what was typed and stays, in place of what is on record."""
     was = _shown(job)
     values = MultiDict((name, one) for name, value in was.items() for one in _each(value))
-    if given is not None:
-        values.update(given)
+    for name, kept in (given or {}).items():
+        values.setlist(name, _each(kept))
     on_record = orjson.dumps(was).decode()
     return render_template(
         "job_edit.html", job=job, values=values, was=on_record, ended=job.status in change.ENDED, **_known(), **more
@@ -169,9 +180,10 @@ def save_job(job_id: str) -> Any:
             job = jobs.hold(job_id, actor().scope, None)
             if clashes := _clashes(job, touched, rev):
                 raise Refused(clashes, 409)
-            jobs.edit(actor().source(utc_now()), job_id, body, check=None, scope=actor().scope)
+            with _at_the_place():
+                jobs.edit(actor().source(utc_now()), job_id, body, check=None, scope=actor().scope)
     except Refused as refused:
-        kept = MultiDict((name, one) for name in touched for one in _each(now[name]))
+        kept = {name: now[name] for name in touched}
         with reading():
             job = queries.job(job_id, actor().scope)
             return _edit(job, kept, faults=refused.faults, clash=refused.status == 409), refused.status

@@ -79,9 +79,12 @@ def shown(job_id: str, now: datetime, **more: Any) -> str:
         return render_template("job.html", **page | more)
 
 
+_AS_DONE = (InboxOperation.estimated_at, InboxOperation.seq, InboxOperation.op_id)
+
+
 def _ways(found: Job, most: int, cursor: str | None) -> Page:
     args = {"limit": most, "cursor": cursor}
-    return paging.fetch(journeys.of_job(found.id), (InboxOperation.received_at, InboxOperation.op_id), args)
+    return paging.fetch(journeys.of_job(found.id), _AS_DONE, args)
 
 
 def _entries(found: Job, args: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mimetypes
 
-from flask import Response, current_app, request, stream_with_context
+from flask import Response, current_app, request
 
 from fieldsvc.api.evidence import saved_as
 from fieldsvc.base.db import reading
@@ -51,7 +51,7 @@ def _served(one: Shown, where: str, picture: str | None, small: bool) -> Respons
     if response.status_code != 304:
         store: Store = current_app.extensions["fieldsvc.store"]
         try:
-            response.response = stream_with_context(store.pieces(where))
+            response.response = store.pieces(where)
         except FileNotFoundError:
             raise NotFound("content of file", one.row.id) from None
     return response

@@ -169,7 +169,10 @@ class Change:
 @pages.app_template_global()
 def changes(entry: HistoryEntry, names: Names) -> list[Change]:
     """What an entry says changed: only what differs, however deep inside it is."""
-    rows = _differences("", "", entry.before or {}, entry.after or {})
+    before, after = entry.before or {}, dict(entry.after or {})
+    if entry.entity == "operation":
+        after.pop("entity_id", None)  # the job, which everybody is looking at
+    rows = _differences("", "", before, after)
     return [Change(path, told(name, old, names), told(name, new, names)) for path, name, old, new in rows]
 
 
@@ -181,7 +184,9 @@ def _differences(path: str, name: str, old: Any, new: Any) -> Iterator[tuple[str
             if key not in _TECHNICAL and before.get(key) != after.get(key):
                 inner = f"{path} › {word(key)}" if path else word(key)
                 yield from _differences(inner, key, before.get(key), after.get(key))
-    else:
+    elif isinstance(old, list) and isinstance(new, list):
+        yield path, name, [one for one in old if one not in new], [one for one in new if one not in old]
+    elif old is not None or new not in ("", [], {}):
         yield path, name, old, new
 
 
