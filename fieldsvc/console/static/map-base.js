@@ -1,7 +1,7 @@
 // What lies under the marks: tiles of the configured address; where there are none, or they do not answer, the streets of
 // the loaded road network. Territories are drawn over both, with their names where there is room.
 
-import { ask, words } from "./console.js";
+import { words } from "./console.js";
 import { node } from "./map-looks.js";
 import { icon } from "./map-marks.js";
 
@@ -9,6 +9,13 @@ const say = words("map-words");
 const facts = words("map-facts");
 const STREETS_FROM = 10; // the first zoom with streets
 const DETAILS = [7, 10, 13]; // zooms for which outlines are simplified
+
+/** Data of the base. That it does not come is no news for a notice: the map just stays bare. */
+async function get(url) {
+  const answer = await fetch(url, { headers: { Accept: "application/json" } });
+  if (!answer.ok) throw new Error(`${answer.status}`);
+  return answer.json();
+}
 
 /** Put the base under `map`; gives `{bounds()}` of the territories. */
 export function addBase(map, { territories = true } = {}) {
@@ -59,7 +66,7 @@ function streetLayer(map) {
       const northWest = map.unproject(corner, coords.z);
       const southEast = map.unproject(corner.add(size), coords.z);
       const box = [northWest.lng, southEast.lat, southEast.lng, northWest.lat].map((degrees) => degrees.toFixed(6));
-      ask(`${facts.streets}?bbox=${box}&zoom=${coords.z}`).then(
+      get(`${facts.streets}?bbox=${box}&zoom=${coords.z}`).then(
         ({ lines }) => {
           drawLines(canvas, sharp, lines, ([lon, lat]) => map.project([lat, lon], coords.z).subtract(corner), getComputedStyle(this.getContainer()).color, coords.z);
           done(null, canvas);
@@ -115,7 +122,7 @@ function addTerritories(map) {
     const wanted = map._loaded ? DETAILS.findLast((zoom) => zoom <= map.getZoom()) ?? DETAILS[0] : DETAILS[1];
     if (wanted === detail) return;
     detail = wanted;
-    const found = await ask(`${facts.territories}?zoom=${wanted}`);
+    const found = await get(`${facts.territories}?zoom=${wanted}`);
     if (detail !== wanted) return;
     features = found.features;
     outlines.clearLayers();

@@ -9,7 +9,6 @@ import { onDrop } from "./map-drop.js";
 
 const say = words("map-words");
 const facts = words("map-facts");
-const FAR = 13; // below this zoom many crews are dots
 
 /**
  * The map of the board in `element`, linked with `store` both ways.
@@ -30,14 +29,12 @@ export function attachMap(element, store, { remember = "board", assign = element
     jobs.show(store.jobs.values());
     crews.show([...store.crews.values()]);
     jobs.select(store.selected);
-    crowd();
     routes();
     if (first && !view.recalled && (store.jobs.size || store.crews.size)) {
       first = false;
       view.fit();
     }
   };
-  const crowd = () => element.classList.toggle("far", store.crews.size > 25 && map.getZoom() < FAR);
   const routes = () => {
     const on = buttons.routes.getAttribute("aria-pressed") === "true";
     view.routes.showAll(on ? [...store.crews.values()].map((crew) => routeOf(store, crew)) : []);
@@ -64,7 +61,6 @@ export function attachMap(element, store, { remember = "board", assign = element
   });
   store.addEventListener("point", ({ detail }) => light(detail));
   store.addEventListener("select", ({ detail }) => jobs.select(detail.ids));
-  map.on("zoomend", crowd);
 
   pointing(view, store);
   clicking(view, store, assign);

@@ -8,7 +8,7 @@ const SVG = "http://www.w3.org/2000/svg";
 
 /** The ranks of jobs, the most urgent first, with half the size of their mark in pixels. */
 export const TIERS = { hazard: 12, emergency: 11, important: 9.5, at_risk: 9, planned: 7 };
-const SIGNS = { hazard: "!", emergency: "+", at_risk: "…" };
+const SIGNS = { hazard: "!", emergency: "+", important: "★", at_risk: "…" };
 const ORDER = Object.keys(TIERS);
 
 const SHAPES = [

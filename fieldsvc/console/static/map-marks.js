@@ -154,7 +154,8 @@ export class CrewMarks {
     this.map = map;
     this.marks = new Map();
     this.group = window.L.featureGroup().addTo(map);
-    this.timer = setInterval(() => this.grow(), 20000);
+    setInterval(() => this.grow(), 20000);
+    map.on("moveend", () => this.sort());
   }
 
   /** Show exactly these crews, where they are or where they start from. */
@@ -162,6 +163,23 @@ export class CrewMarks {
     const wanted = new Set([...crews].map((crew) => crew.id));
     for (const id of this.marks.keys()) if (!wanted.has(id)) this.drop(id);
     this.put(crews);
+  }
+
+  /** Where names would cover each other some crews are dots only; those that are silent keep theirs. */
+  sort() {
+    cancelAnimationFrame(this.sorting);
+    this.sorting = requestAnimationFrame(() => {
+      const taken = [];
+      const marks = [...this.marks.values()].filter(({ drawn }) => drawn);
+      marks.sort((a, b) => Number(b.crew.silent) - Number(a.crew.silent) || (a.crew.code < b.crew.code ? -1 : 1));
+      for (const mark of marks) {
+        const { x, y } = this.map.latLngToLayerPoint(mark.getLatLng());
+        const half = 8 + 3.6 * mark.drawn.textContent.length;
+        const crowded = taken.some((other) => Math.abs(other.x - x) < other.half + half && Math.abs(other.y - y) < 20);
+        mark.drawn.classList.toggle("crowded", crowded);
+        if (!crowded) taken.push({ x, y, half });
+      }
+    });
   }
 
   /** Show, change or move these crews and leave the others as they are. */
@@ -176,6 +194,7 @@ export class CrewMarks {
         paint(mark);
       } else this.marks.set(crew.id, this.make(crew, at));
     }
+    if (this.map._loaded) this.sort();
   }
 
   drop(id) {

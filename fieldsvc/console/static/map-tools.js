@@ -55,19 +55,23 @@ export function legend(map, { crews = true } = {}) {
   const box = node("details", "map-legend");
   const line = (mark, text) => node("li", "", node("span", "sample", mark), text);
   const example = (changes) => jobMark({ kind: facts.kinds[0], tier: "planned", status: "waiting_to_be_scheduled", ...changes });
-  const list = (title, lines) => [node("h3", "", title), node("ul", "", ...lines)];
-  box.append(
-    node("summary", "", say.legend),
-    node("div", "map-legend-body",
-      ...list(say.kinds, facts.kinds.map((kind) => line(example({ kind }), facts.names[kind]))),
-      ...list(say.tiers, Object.keys(TIERS).map((tier) => line(example({ tier }), facts.names[tier]))),
-      ...list(say.stages, [
-        line(example({}), say.waiting), line(example({ status: "dispatched" }), say.given), line(example({ status: "on_site" }), say.working),
-        line(example({ status: "suspended" }), say.stopped), line(example({ status: "closed" }), say.over),
-      ]),
-      ...(crews ? list(say.crews, ["fresh", "old", "silent"].map((tone) => line(node("span", `crew-pill sample-pill ${tone}`), say[tone]))) : []),
-    ),
+  const list = (title, lines) => {
+    const items = node("ul", "", ...lines);
+    items.setAttribute("aria-label", title);
+    return [node("p", "", title), items];
+  };
+  const body = node("div", "map-legend-body");
+  body.tabIndex = 0; // it scrolls where the map is low
+  body.append(
+    ...list(say.kinds, facts.kinds.map((kind) => line(example({ kind }), facts.names[kind]))),
+    ...list(say.tiers, Object.keys(TIERS).map((tier) => line(example({ tier }), facts.names[tier]))),
+    ...list(say.stages, [
+      line(example({}), say.waiting), line(example({ status: "dispatched" }), say.given), line(example({ status: "on_site" }), say.working),
+      line(example({ status: "suspended" }), say.stopped), line(example({ status: "closed" }), say.over),
+    ]),
+    ...(crews ? list(say.crews, ["fresh", "old", "silent"].map((tone) => line(node("span", `crew-pill sample-pill ${tone}`), say[tone]))) : []),
   );
+  box.append(node("summary", "", say.legend), body);
   box.open = sessionStorage.getItem("map-legend") === "open";
   box.addEventListener("toggle", () => sessionStorage.setItem("map-legend", box.open ? "open" : ""));
   corner(map, "bottomleft", box);
