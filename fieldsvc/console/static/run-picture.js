@@ -34,7 +34,7 @@ export async function drawDifference(picture) {
   });
   const show = (which) => {
     for (const button of picture.querySelectorAll("[data-show]")) button.setAttribute("aria-pressed", button.dataset.show === which);
-    timeline.set(drawn.crews, items(drawn.changes, which, say));
+    timeline.set(drawn.crews, items(drawn, which, say));
     map.showJobs(drawn.changes.filter((one) => standing(one, which)).map(onMap));
     map.showCrews(drawn.crews.map((crew) => ({ ...crew, silent: false })));
     map.routes.showAll(which === "before" ? [] : routes(drawn, "crew_id", "planned_start"));
@@ -64,10 +64,11 @@ function onMap({ job, promise }) {
 }
 
 /** Items of the timeline: what is planned anew in full, what it was before as an outline. */
-function items(changes, which, say) {
+function items({ changes, from }, which, say) {
   const found = [];
   for (const one of changes) {
-    const facts = { ...one.job, hazards: Boolean(one.job.hazards?.length), status: "scheduled", planned_order: one.planned_order };
+    const due_at = one.job.due_at >= from ? one.job.due_at : null; // what was over before this begins has no place on it
+    const facts = { ...one.job, due_at, hazards: Boolean(one.job.hazards?.length), status: "scheduled", planned_order: one.planned_order };
     if (which !== "before" && one.crew_id && one.planned_start) {
       const mark = which === "both" ? MARKS[one.what] : undefined;
       found.push({ ...facts, crew_id: one.crew_id, planned_start: one.planned_start, planned_end: one.planned_end, mark, note: say[one.what] });
@@ -118,7 +119,7 @@ function load(element, drawn, say) {
   const data = [times.map((at) => at / 1000), busy(before), busy(after)];
   chart(element.querySelector(".chart"), data, say);
   const rows = times.flatMap((at, place) => (at % HOUR ? [] : [[time(at), data[1][place], data[2][place]]]));
-  element.querySelector("tbody").replaceChildren(...rows.map(([at, ...counts]) => {
+  element.querySelector("details tbody").replaceChildren(...rows.map(([at, ...counts]) => {
     const row = document.createElement("tr");
     row.append(Object.assign(document.createElement("th"), { scope: "row", textContent: at }), ...counts.map((count) => Object.assign(document.createElement("td"), { className: "number", textContent: count })));
     return row;
