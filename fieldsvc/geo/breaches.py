@@ -82,8 +82,9 @@ def at_a_time(
     if windows and not any(window.start <= at <= window.end for window in windows):
         nearest = min(windows, key=lambda window: max(window.start - at, at - window.end))
         found.append(Breach("window", HARD, sentences.outside(at, nearest, *told)))
-    knows_ways = day is not None and day.crew.lon is not None and fault_of(question.job) is None
-    return [*found, *_on_the_way(question, candidate, day, travel, at, starts)] if day and knows_ways else found
+    if day is not None and day.crew.lon is not None and fault_of(question.job) != "no_place":
+        return [*found, *_on_the_way(question, candidate, day, travel, at, starts)]
+    return [*found, *_promised(question, at)]
 
 
 def _refused(question: Question, candidate: Candidate) -> list[Breach]:
@@ -93,16 +94,28 @@ def _refused(question: Question, candidate: Candidate) -> list[Breach]:
     if not candidate.days:
         return []
     by_day = [list(refusals(question, candidate, day)) for day in candidate.days]
-    return [Breach(rule, HARD, said.words) for rule, said in min(by_day, key=len)]
+    told = min(by_day, key=len)
+    if question.job.territory_id is None:
+        told = [
+            (rule, sentences.Said(sentences.no_territory(), {}) if rule == "territory" else said) for rule, said in told
+        ]
+    return [Breach(rule, HARD, said.words) for rule, said in told]
+
+
+def _promised(question: Question, begin: datetime) -> Iterator[Breach]:
+    """The job's own promise, unless it has run out already: then this breaks nothing."""
+    due = question.job.due
+    if due is not None and question.now <= due < begin:
+        yield Breach("promise", SOFT, sentences.late(begin, due, question.now, question.zone))
 
 
 def _of_verdict(question: Question, verdict: Verdict) -> Iterator[Breach]:
     """What a crew that could do the job would pay for it."""
-    numbers, told = verdict.numbers, (question.now, question.zone)
-    if numbers["late_min"]:
-        yield Breach("promise", SOFT, sentences.late(numbers["begin_at"], numbers["due"], numbers["late_min"], *told))
+    numbers = verdict.numbers
+    yield from _promised(question, numbers["begin_at"])
     for more in numbers["makes_late"]:
-        yield Breach("others_promise", SOFT, sentences.makes_late(more["job_number"], more["late_min"]))
+        if more["late_min"] <= more["later_min"]:
+            yield Breach("others_promise", SOFT, sentences.makes_late(more["job_number"], more["late_min"]))
     if numbers["helps_out"]:
         yield Breach("helping_out", SOFT, sentences.beyond_its_own(verdict.code))
     if numbers["overtime_min"]:
@@ -129,10 +142,10 @@ def _on_the_way(
         rule, said = sentences.fault(code, job, fault, *told)
         yield Breach(rule, HARD, said.words)
     visit = insertion.after.visit(job.id)
-    if visit.late_min and job.due is not None:
-        yield Breach("promise", SOFT, sentences.late(visit.begin_at, job.due, visit.late_min, *told))
+    yield from _promised(question, visit.begin_at)
     for more in later(job.id, insertion):
-        yield Breach("others_promise", SOFT, sentences.makes_late(more.number, more.late_min))
+        if more.late_min <= more.later_min:  # one that is late anyway breaks no promise by being later
+            yield Breach("others_promise", SOFT, sentences.makes_late(more.number, more.late_min))
     if helps_out(job, day.crew) and job.territory_id in day.crew.reach:
         yield Breach("helping_out", SOFT, sentences.beyond_its_own(code))
     if insertion.after.overtime_min > insertion.before.overtime_min and not any(

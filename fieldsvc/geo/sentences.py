@@ -239,10 +239,8 @@ def not_there_yet(code: str, arrives: datetime, begin: datetime, now: datetime, 
     return f"{code} could be there at {at(arrives, now, zone)} at the earliest, not at {at(begin, now, zone)}"
 
 
-def late(begin: datetime, due: datetime, late_min: float, now: datetime, zone: tzinfo) -> str:
-    return (
-        f"it would begin at {at(begin, now, zone)}, {minutes(late_min)} after {at(due, now, zone)}, which is promised"
-    )
+def late(begin: datetime, due: datetime, now: datetime, zone: tzinfo) -> str:
+    return f"it would begin at {at(begin, now, zone)}, promised is {at(due, now, zone)}"
 
 
 def makes_late(number: str | None, late_min: float) -> str:
@@ -273,3 +271,7 @@ def on_its_way(code: str, number: str) -> str:
 
 def without_place() -> str:
     return "the job has no place on the map, so no way can be measured"
+
+
+def no_territory() -> str:
+    return "the job lies in no territory"

@@ -120,7 +120,9 @@ def ranked(
         return []
     question, found = _judged(job, crews, None, scope, travel, zone, now, fresh, pinned=False)
     if found is None:
-        return [row | {"rule": fault_of(question.job), "words": ""} for row in bare]
+        fault = fault_of(question.job)
+        words = {"no_territory": sentences.no_territory(), "no_place": sentences.without_place()}.get(fault or "", "")
+        return [row | {"rule": fault, "words": words} for row in bare]
     names = {row["crew_id"]: row["name"] for row in bare}
     told = [(verdict, _verdict_row(verdict)) for verdict in found.every]
     rows = [row | {"name": names[verdict.crew_id]} for verdict, row in told if row is not None]

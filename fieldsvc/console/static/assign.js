@@ -99,7 +99,11 @@ class Chooser {
 
   build() {
     const title = this.jobs.length === 1 ? fill(say.title, { job: this.jobs[0].number }) : fill(say.title_many, { count: this.jobs.length });
-    const field = (label, control) => make("div", "field", [make("label", "", label, { for: control.id }), control]);
+    const field = (label, control, hint) => {
+      const id = `${control.id}-hint`;
+      if (hint) control.setAttribute("aria-describedby", id);
+      return make("div", "field", [make("label", "", label, { for: control.id }), ...(hint ? [make("p", "hint", hint, { id })] : []), control]);
+    };
     const cancel = make("button", "", say.cancel, { type: "button" });
     const acts = make("div", "row end", [cancel, this.go]);
     if (this.jobs.some((job) => job.crew_id)) {
@@ -109,7 +113,7 @@ class Chooser {
     }
     const heading = make("h2", "", title, { id: "assign-title" });
     const about = make("p", "quiet", this.jobs.length === 1 ? this.jobs[0].title ?? "" : this.jobs.map((job) => job.number).join(", "));
-    const form = make("form", "form", [heading, about, field(say.crew, this.crew), this.reason, field(say.start, this.time), make("p", "hint quiet", say.start_hint), make("label", "check", [this.pin, ` ${say.pin}`]), this.told, acts]);
+    const form = make("form", "form", [heading, about, field(say.crew, this.crew), this.reason, field(say.start, this.time, say.start_hint), make("label", "check", [this.pin, ` ${say.pin}`]), this.told, acts]);
     form.noValidate = true;
     this.dialog = make("dialog", "assign-dialog", form, { "aria-labelledby": "assign-title" });
     form.addEventListener("submit", (event) => {

@@ -500,7 +500,7 @@ class Timeline {
     const id = chip.dataset.job;
     const ids = this.marked.has(id) ? [...this.marked] : [id];
     drag.begin(event, chip, {
-      label: ids.length > 1 ? fill(say.jobs, { count: ids.length }) : chip.textContent,
+      label: ids.length > 1 ? fill(say.jobs, { count: ids.length }) : this.jobs.get(id)?.number ?? "",
       over: (x, y, hint) => {
         const to = this.place(x, y);
         this.hint = hint;
