@@ -78,7 +78,7 @@ def test_what_breaks_each_by_its_code(app: Flask, desk: Desk) -> None:
     assert desk.breaks(heavy, one) == {"skill": "hard", "equipment": "hard", "capacity": "hard"}
     desk.change_crew(one, skills=["repair", "metering", "inspection"], capacity=None)
     # its time
-    assert desk.breaks(plain, one, soon(20 * 60)) == {"off_shift": "hard"}
+    assert desk.breaks(plain, one, soon(20 * 60)) == {"off_shift": "hard", "promise": "soft"}
     assert desk.breaks(plain, one, soon(-120)) == {"off_shift": "hard", "past": "soft"}
     assert desk.breaks(plain, one, soon(-30)) == {"past": "soft"}
     assert desk.breaks(plain, one, soon(8 * 60 + 50)) == {"shift_end": "hard"}
@@ -122,3 +122,116 @@ def test_a_crew_from_elsewhere_its_second_crew_and_one_that_is_not_active(app: F
     everywhere = Visitor(app)
     told = everywhere.get(f"/assign/breaks?job={job}&crew={other}", **DATA).json["jobs"][0]["breaks"]  # type: ignore[index]
     assert {one["code"] for one in told} <= {"helping_out", "territory"} and told
+
+
+def test_what_breaks_has_to_be_seen_and_where_it_fits_best_is_found(app: Flask, desk: Desk) -> None:
+    job = desk.new(required_skills=["welding"])
+    refused = desk.post(job, "assign", crew_id=desk.one, planned_start=format_time(soon()))
+    assert refused.status_code == 409
+    told = refused.json
+    assert told is not None and told["allowed"] is True
+    assert [(one["code"], one["severity"]) for one in told["breaks"]] == [("skill", "hard")]
+    assert told["breaks"][0]["sentence"].startswith("ONE lacks welding")
+    assert desk.job(job)["crew_id"] is None
+    done = desk.post(job, "assign", crew_id=desk.one, planned_start=format_time(soon()), anyway="true", pin="true")
+    assert done.status_code == 200 and done.json["job"]["crew"] == "ONE"  # type: ignore[index]
+    page = desk.job(job)
+    assert (page["crew_id"], page["pinned"], page["pinned_start"]) == (desk.one, True, page["planned_start"])
+    # without a time it goes where it fits best, which is now: to the minute, and not before the crew can be there
+    other = desk.new()
+    assert desk.post(other, "assign", crew_id=desk.two).status_code == 200
+    start = parse_time(desk.job(other)["planned_start"])
+    assert utc_now() < start < soon(10) and start.second == 0
+    # the crews, the best first, each with its reason
+    ranked = desk.person.get(f"/assign/crews?job={desk.new()}", **DATA).json["crews"]  # type: ignore[index]
+    assert [(row["crew_code"], row["possible"]) for row in ranked] == [("ONE", True), ("TWO", True)]
+    assert ranked[0]["words"].startswith("ONE could: begins at ")
+
+
+def test_two_dispatchers_on_one_job_the_second_is_told_who_and_what(app: Flask, desk: Desk) -> None:
+    job = desk.new()
+    rev = desk.job(job)["rev"]
+    first = Visitor(app, territory_ids=[desk.ids["A"]])
+    assert desk.post(job, "assign", first, rev=rev, crew_id=desk.one).status_code == 200
+    late = desk.post(job, "assign", rev=rev, crew_id=desk.two)
+    assert late.status_code == 412
+    told = late.json
+    assert told is not None and told["current_rev"] == told["job"]["rev"] == desk.job(job)["rev"]
+    assert len(told["changes"]) == 1
+    assert told["changes"][0].startswith(first.username) and "Job assigned" in told["changes"][0]
+    assert "ONE" in told["changes"][0] and told["job"]["words"].startswith(told["job"]["number"] + " is with ONE now")
+    assert desk.job(job)["crew_id"] == desk.one
+    # the form tells the same, keeps what was chosen, and carries the new revision: sending it again is meant
+    page = desk.person.post(f"/jobs/{job}/assign", rev=rev, crew_id=desk.two)
+    assert page.status_code == 412 and first.username in page.text and "Nothing has been overwritten" in page.text
+    assert f'name="rev" value="{told["current_rev"]}"' in page.text
+    assert f'<option value="{desk.two}" selected' in page.text
+    for what, more in (("unassign", {"reason": "nearer"}), ("pin", {}), ("unpin", {}), ("undo", {})):
+        assert desk.post(job, what, rev=rev, **more).status_code == 412
+    again = desk.person.post(f"/jobs/{job}/assign", rev=told["current_rev"], crew_id=desk.two)
+    assert (again.status_code, again.location) == (303, f"/jobs/{job}")
+    assert desk.job(job)["crew_id"] == desk.two
+
+
+def test_what_was_decided_is_taken_back_unless_somebody_has_been_there(app: Flask, desk: Desk) -> None:
+    job = desk.new()
+    start, later = format_time(soon(60)), format_time(soon(120))
+
+    def held() -> tuple[Any, ...]:
+        page = desk.job(job)
+        return tuple(page[name] for name in ("crew_id", "planned_start", "pinned", "pinned_start", "status"))
+
+    states = [held()]
+    for fields in (
+        {"crew_id": desk.one, "planned_start": start},
+        {"crew_id": desk.one, "planned_start": later, "pin": "true"},
+        {"crew_id": desk.two, "planned_start": start, "anyway": "true"},
+    ):
+        assert desk.post(job, "assign", **fields).status_code == 200
+        states.append(held())
+    assert states[1] == (desk.one, start, False, None, "dispatched")
+    assert states[2] == (desk.one, later, True, later, "dispatched")
+    assert states[3] == (desk.two, start, False, None, "dispatched")
+    answer = desk.post(job, "undo")
+    assert answer.status_code == 200 and answer.json["said"].startswith("Taken back. ")  # type: ignore[index]
+    assert held() == states[2]
+    # taking back is a decision, too
+    desk.post(job, "undo")
+    assert held() == states[3]
+    desk.post(job, "unassign", reason="the bridge is closed")
+    assert held() == states[0]
+    desk.post(job, "undo")
+    assert held() == states[3]
+    rev = desk.job(job)["rev"]
+    desk.post(job, "pin")
+    assert held()[2:4] == (True, start)
+    refused = desk.post(job, "undo", rev=rev)
+    assert refused.status_code == 412 and desk.person.username in refused.json["changes"][0]  # type: ignore[index]
+    assert desk.post(job, "unpin").status_code == 200 and held() == states[3]
+    first = desk.new()
+    nothing = desk.post(first, "undo")
+    assert nothing.status_code == 409 and "nothing to take back" in nothing.json["detail"]  # type: ignore[index]
+
+
+def test_who_may_and_where(app: Flask, desk: Desk) -> None:
+    job, away = desk.new(), desk.field.job(lon=111.65, lat=35.45)
+    for path in (f"/jobs/{away}/assign", f"/assign/breaks?job={away}&crew={desk.one}", f"/assign/crews?job={away}"):
+        assert desk.person.get(path, **DATA).status_code == 404
+    does: dict[str, dict[str, str]] = {"assign": {"crew_id": desk.one}, "unassign": {"reason": "x"}}
+    does |= {"pin": {}, "unpin": {}, "undo": {}}
+    for what, fields in does.items():
+        assert desk.post(away, what, **fields).status_code == 404
+    assert desk.job(away)["rev"] == 1
+    auditor = Visitor(app, "auditor")
+    for path in (f"/jobs/{job}/assign", f"/assign/breaks?job={job}&crew={desk.one}", f"/assign/crews?job={job}"):
+        assert auditor.get(path).status_code == 403
+    for what, fields in does.items():
+        assert desk.post(job, what, auditor, **fields).status_code == 403
+    assert desk.job(job)["rev"] == 1
+    # what the form lacks is said beside the field, and to a script by its name
+    page = desk.person.post(f"/jobs/{job}/assign", rev=1)
+    assert page.status_code == 422 and 'id="f-crew_id-fault"' in page.text
+    malformed = desk.post(job, "assign", crew_id="nobody")
+    assert malformed.status_code == 422 and malformed.json["errors"][0]["field"] == "crew_id"  # type: ignore[index]
+    piece = desk.person.piece(f"/jobs/{job}/assign")
+    assert piece.status_code == 200 and "<html" not in piece.text and "ONE" in piece.text
