@@ -23,9 +23,15 @@ export function addBase(map, { territories = true } = {}) {
   const streets = facts.streets ? streetLayer(map) : null;
   if (facts.tiles) addTiles(map, streets);
   else streets?.addTo(map);
-  if (!facts.tiles) map.getContainer().classList.add("no-tiles");
+  bare(map, !facts.tiles);
   if (territories) under.push(addTerritories(map));
   return { bounds: () => under[0]?.bounds() ?? null, ready: under[0]?.ready ?? Promise.resolve() };
+}
+
+/** Without tiles territories are the ground that streets lie on; with them they are lines over the picture. */
+function bare(map, without) {
+  map.getContainer().classList.toggle("no-tiles", without);
+  map.getPane("territories").style.zIndex = without ? 150 : 250;
 }
 
 function addTiles(map, streets) {
@@ -37,14 +43,14 @@ function addTiles(map, streets) {
   tiles.on("tileerror", () => {
     missing += 1;
     if (there || missing < 3 || told.isConnected) return;
-    map.getContainer().classList.add("no-tiles");
+    bare(map, true);
     map.getContainer().append(told);
     streets?.addTo(map);
   });
   tiles.on("tileload", () => {
     there = true;
     if (!told.isConnected) return;
-    map.getContainer().classList.remove("no-tiles");
+    bare(map, false);
     told.remove();
     streets?.remove();
   });

@@ -8,7 +8,7 @@ import { button, coordinates, legend, toolbar } from "./map-tools.js";
 import { editAreas } from "./map-edit.js";
 
 const say = words("map-words");
-const PANES = { territories: 250, names: 350, routes: 420, halo: 590, stops: 640, crews: 660 };
+const PANES = { territories: 150, names: 350, routes: 420, halo: 590, stops: 640, crews: 660 };
 let made = 0;
 
 /**
