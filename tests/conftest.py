@@ -35,6 +35,7 @@ if (room := services.memory()) is not None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--db", choices=(*DATABASES, "both"), default="both", help="which databases to test on")
+    parser.addoption("--pictures", action="store_true", help="tests of pages write docs/console (with --db sqlite)")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

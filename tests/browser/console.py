@@ -68,14 +68,16 @@ class Console:
         self.page.wait_for_load_state("load")
         return self.page
 
-    def violations(self) -> list[str]:
-        """What axe finds wrong with the page as it stands, by the rules of WCAG 2.2 AA and its best practices."""
+    def violations(self, *rules: str) -> list[str]:
+        """What axe finds wrong with the page as it stands: by the rules of WCAG 2.2 AA and its best practices, or by
+        ``rules`` alone.
+        """
         if not self.page.evaluate("() => 'axe' in window"):
             # Not as a script of the page, which its CSP would refuse.
             source = AXE.read_text(encoding="utf-8")
             self.page.evaluate(source)
-        rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-        options = {"resultTypes": ["violations"], "runOnly": rules}
+        tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+        options = {"resultTypes": ["violations"], "runOnly": list(rules) or tags}
         found: dict[str, Any] = self.page.evaluate("options => axe.run(document, options)", options)
         return [
             f"{one['id']}: {one['help']}: " + "; ".join(node["html"][:160] for node in one["nodes"][:5])
