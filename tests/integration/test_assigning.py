@@ -33,7 +33,8 @@ class Desk:
 
     def new(self, **members: Any) -> str:
         """A repair of half an hour, promised for the end of the shift."""
-        return self.field.job(**{"service_minutes": 30, "due_at": format_time(soon(600))} | members)
+        given: dict[str, Any] = {"service_minutes": 30, "due_at": format_time(soon(600)), **members}
+        return self.field.job(**given)
 
     def change_crew(self, crew_id: str, **changes: Any) -> None:
         with self.app.app_context(), transaction():
