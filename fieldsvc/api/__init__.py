@@ -117,7 +117,7 @@ def _begin() -> None:
 
 def _finish(response: Response) -> Response:
     response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Referrer-Policy"] = "no-referrer"
+    response.headers.setdefault("Referrer-Policy", "no-referrer")
     response.headers["X-Request-ID"] = g.get("request_id", "-")
     if "actor" in g or response.status_code == 401:
         response.headers.setdefault("Cache-Control", "no-store")
