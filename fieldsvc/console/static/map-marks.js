@@ -6,6 +6,28 @@ import { clusterMark, jobMark, node, tierAt, TIERS, urgency } from "./map-looks.
 const say = words("map-words");
 const facts = words("map-facts");
 const MANY = 400; // when more have changed than this, adding all anew is faster
+const FEW = 30; // so many are faster one by one
+
+/**
+ * Leaflet and its plugins as this console wants them: marks are moved in the plane. By default each has a transform in
+ * space, which makes it a layer of its own for the graphics card: with a thousand of them dragging the map stutters.
+ */
+export function prepare() {
+  const L = window.L;
+  if (L.Marker.prototype.flat) return;
+  L.Marker.include({
+    flat: true,
+    _setPos(at) {
+      if (this._icon) {
+        this._icon._leaflet_pos = at;
+        this._icon.style.transform = `translate(${at.x}px, ${at.y}px)`;
+      }
+      this._zIndex = at.y + this.options.zIndexOffset;
+      this._resetZIndex();
+    },
+  });
+  L.MarkerCluster.prototype.options.keyboard = false; // by keyboard the list is the way to a job
+}
 
 /** What Leaflet takes for an icon; `draw` gives its element. */
 const icon = (draw) => ({ options: { tooltipAnchor: [0, -10], popupAnchor: [0, -10] }, createIcon: draw, createShadow: () => null });
@@ -15,16 +37,17 @@ const placed = (thing) => Number.isFinite(thing?.lon) && Number.isFinite(thing?.
 export class JobMarks {
   constructor(map) {
     const L = window.L;
-    L.MarkerCluster.prototype.options.keyboard = false; // by keyboard the list is the way to a job
     this.map = map;
     this.marks = new Map(); // id → marker
     this.selected = new Set();
     this.group = L.markerClusterGroup({
       chunkedLoading: true, chunkInterval: 60, chunkDelay: 10, animate: false, showCoverageOnHover: false,
       spiderLegPolylineOptions: { className: "spider-leg", weight: 1.5 },
-      maxClusterRadius: (zoom) => (zoom >= 17 ? 14 : zoom >= 15 ? 28 : zoom >= 13 ? 46 : 60),
+      maxClusterRadius: (zoom) => (zoom >= 17 ? 14 : zoom >= 15 ? 30 : zoom >= 13 ? 50 : 60),
       iconCreateFunction: (cluster) => this.clusterIcon(cluster),
     });
+    // A quarter of the view on each side is drawn ahead; the plugin's whole view on each side is nine times the marks.
+    this.group._getExpandedVisibleBounds = () => this.group._checkBoundsMaxLat(map.getBounds().pad(0.25));
     this.group.addTo(map);
   }
 
@@ -37,7 +60,7 @@ export class JobMarks {
       this.group.clearLayers();
       this.marks.clear();
     } else {
-      this.group.removeLayers(gone);
+      this.remove(gone);
       for (const mark of gone) this.marks.delete(mark.job.id);
     }
     this.put([...wanted.values()]);
@@ -63,16 +86,21 @@ export class JobMarks {
         if (before.status !== job.status || before.tier !== job.tier || before.kind !== job.kind) looks.push(mark);
       }
     }
-    if (moved.length) this.group.removeLayers(moved);
-    if (added.length > 1) this.group.addLayers(added);
-    else if (added.length) this.group.addLayer(added[0]);
+    this.remove(moved);
+    if (added.length > FEW) this.group.addLayers(added);
+    else for (const mark of added) this.group.addLayer(mark);
     this.repaint(looks);
+  }
+
+  remove(marks) {
+    if (marks.length > FEW) this.group.removeLayers(marks);
+    else for (const mark of marks) this.group.removeLayer(mark);
   }
 
   /** Take these jobs away. */
   drop(ids) {
     const gone = ids.map((id) => this.marks.get(id)).filter(Boolean);
-    this.group.removeLayers(gone);
+    this.remove(gone);
     for (const mark of gone) this.marks.delete(mark.job.id);
   }
 

@@ -2,7 +2,7 @@
 
 import { language, words } from "./console.js";
 import { addBase } from "./map-base.js";
-import { CrewMarks, JobMarks, Routes, icon, placed } from "./map-marks.js";
+import { CrewMarks, JobMarks, Routes, icon, placed, prepare } from "./map-marks.js";
 import { node } from "./map-looks.js";
 import { button, coordinates, legend, toolbar } from "./map-tools.js";
 import { editAreas } from "./map-edit.js";
@@ -35,9 +35,10 @@ let made = 0;
  */
 export function createMap(element, options = {}) {
   const L = window.L;
+  prepare();
   const id = `map-${++made}`;
   const canvas = frame(element, id, options.label ?? say.map);
-  const map = L.map(canvas, { zoomControl: false, minZoom: 2, maxZoom: 19, worldCopyJump: true, zoomSnap: 0.5, boxZoom: false });
+  const map = L.map(canvas, { zoomControl: false, minZoom: 2, maxZoom: 19, worldCopyJump: true, zoomSnap: 0.5, boxZoom: false, markerZoomAnimation: false });
   map.attributionControl.setPrefix(false);
   for (const [name, zIndex] of Object.entries(PANES)) map.createPane(name).style.zIndex = zIndex;
   for (const name of ["territories", "names", "routes", "halo", "stops"]) map.getPane(name).classList.add("no-pointer");
