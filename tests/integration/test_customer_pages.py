@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -80,7 +81,13 @@ def test_a_wrong_meter_is_put_right_by_a_supervisor_who_has_seen_the_record_as_i
     desk = Visitor(field.app, "supervisor", [territories["A"]])
     rev = re.search(r'name="rev" value="(\d+)"', desk.get(path).text)
     assert rev
-    typed = {"asset_no": "M-REAL", "digits": "6", "total": "12.5", "read_at": "2026-01-05T08:00", "note": "seen there"}
+    typed: dict[str, Any] = {
+        "asset_no": "M-REAL",
+        "digits": "6",
+        "total": "12.5",
+        "read_at": "2026-01-05T08:00",
+        "note": "seen there",
+    }
     wrong = desk.post(path + "/correct-meter", rev=rev.group(1), **typed | {"total": "12,5", "read_at": "soon"})
     assert wrong.status_code == 422 and 'value="M-REAL"' in wrong.text
     assert {"f-total-fault", "f-read_at-fault"} <= set(re.findall(r'id="(f-[a-z_]+-fault)"', wrong.text))

@@ -23,6 +23,22 @@ function look(after = 60) {
   soon = setTimeout(() => known.dispatchEvent(new Event("known")), after);
 }
 
+/** Keep what is typed, whatever ends the page: console.js puts it back, and forgets it once a ticket is made of it. */
+function keep() {
+  const fields = [...new FormData(form)].filter(([name]) => name !== "csrf_token");
+  sessionStorage.setItem("draft:intake", JSON.stringify(fields));
+}
+form.addEventListener("input", keep);
+form.addEventListener("change", keep);
+form.addEventListener("reset", () => {
+  sessionStorage.removeItem("draft:intake");
+  for (const name of ["customer_id", "usage_point_id"]) form.elements[name].value = "";
+  setTimeout(() => {
+    who.focus();
+    look(0);
+  });
+});
+
 function show(open) {
   list.hidden = !open;
   who.setAttribute("aria-expanded", String(open));
@@ -43,6 +59,7 @@ function take(option) {
   who.value = option.dataset.label;
   who.removeAttribute("aria-invalid");
   show(false);
+  keep();
   look(0);
   trouble().focus();
 }
@@ -95,7 +112,7 @@ list.addEventListener("click", (event) => {
 
 // The rest of the form.
 form.addEventListener("change", (event) => {
-  if (event.target === who) return;
+  if (["who", "description", "caller_name", "reporting_kind"].includes(event.target.name)) return;
   if (event.target.name === "trouble_code") event.target.focus();
   look();
 });
@@ -144,10 +161,12 @@ opener.addEventListener("click", async () => {
     view = createMap(box, { remember: "intake" });
     const { lon, lat } = form.elements;
     const place = lon.value && lat.value ? { lon: Number(lon.value), lat: Number(lat.value) } : undefined;
-    if (place) view.setView(place);
+    const caller = known.querySelector("[data-lon]")?.dataset;
+    if (place || caller) view.setView(place ?? { lon: Number(caller.lon), lat: Number(caller.lat) });
     view.pick((picked) => {
       lon.value = picked.lon;
       lat.value = picked.lat;
+      keep();
       look(0);
     }, place);
   } catch (error) {
