@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import Row, func, select
 from sqlalchemy.exc import IntegrityError
 
 from fieldsvc.base.clock import new_id
@@ -17,10 +17,10 @@ MOST = 30
 """Views of one account."""
 
 
-def of(staff_id: str) -> Sequence[SavedView]:
-    """The views of an account, by name."""
-    query = select(SavedView).where(SavedView.staff_id == staff_id)
-    return db.session.scalars(query.order_by(func.lower(SavedView.name), SavedView.id)).all()
+def of(staff_id: str) -> Sequence[Row[str, str, str]]:
+    """The views of an account by name, with ``id``, ``name`` and ``query``."""
+    query = select(SavedView.id, SavedView.name, SavedView.query).where(SavedView.staff_id == staff_id)
+    return db.session.execute(query.order_by(func.lower(SavedView.name), SavedView.id)).all()
 
 
 def save(staff_id: str, name: str, query: str, now: datetime) -> SavedView:

@@ -123,14 +123,14 @@ def jobs(
     *,
     ids: Collection[str] | None = None,
     first: int = 0,
-    most: int = MOST,
+    most: int | None = None,
 ) -> list[Card]:
-    """The jobs that are wanted, in order, from the one at place ``first`` on.
+    """The jobs that are wanted, in order, from the one at place ``first`` on; at most :data:`MOST`.
 
     :param scope: the reader's territories, None for all. ``ids``: only these.
     """
     told = _Told(_lines(wanted, scope, ids), now)
-    query = select(*told.columns).where(*told.narrowed(wanted)).order_by(*told.order).offset(first).limit(most)
+    query = select(*told.columns).where(*told.narrowed(wanted)).order_by(*told.order).offset(first).limit(most or MOST)
     return [Card._make(row) for row in db.session.execute(query)]
 
 
