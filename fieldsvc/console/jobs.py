@@ -32,6 +32,7 @@ from fieldsvc.kinds.lifecycle import ACTIVE
 from fieldsvc.people import positions as whereabouts
 from fieldsvc.people.models import Crew
 from fieldsvc.sync import evidence, journeys, receipts
+from fieldsvc.sync.evidence import Shown
 from fieldsvc.sync.journeys import Journey
 from fieldsvc.sync.models import Attachment, InboxOperation, Review
 from fieldsvc.work import change, queries, routes
@@ -56,14 +57,16 @@ def shown(job_id: str, now: datetime, **more: Any) -> str:
     with reading():
         found = queries.job(job_id, actor().scope)
         ways = _ways(found, PRINTED if on_paper else OPERATIONS, request.args.get("operations"))
-        files = paging.fetch(evidence.of_job(found.id), (Attachment.id,), {"limit": FILES}, descending=False)
+        files = paging.fetch(
+            evidence.of_job(found.id), (Attachment.named_at, Attachment.id), {"limit": FILES}, descending=False
+        )
         facts = queries.job_page(found)
         page = {
             "job": found,
             "facts": facts,
             "where": _where(found, facts, now),
             "checklist": checklist(found),
-            "files": evidence.shown(files.rows),
+            "files": _pictures_first(evidence.shown(files.rows)),
             "more_files": files.next is not None,
             "ways": journeys.told(ways.rows),
             "older_ways": ways.next,
@@ -80,6 +83,10 @@ def shown(job_id: str, now: datetime, **more: Any) -> str:
 
 
 _AS_DONE = (InboxOperation.estimated_at, InboxOperation.seq, InboxOperation.op_id)
+
+
+def _pictures_first(files: Sequence[Shown]) -> list[Shown]:
+    return sorted(files, key=lambda one: (one.file is None or one.file.type is None, one.row.named_at, one.row.id))
 
 
 def _ways(found: Job, most: int, cursor: str | None) -> Page:

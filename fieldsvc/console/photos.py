@@ -54,4 +54,7 @@ def _served(one: Shown, where: str, picture: str | None, small: bool) -> Respons
             response.response = store.pieces(where)
         except FileNotFoundError:
             raise NotFound("content of file", one.row.id) from None
+        del response.headers["Content-Length"]  # of nothing, as it was when the tag was compared
+        if not small:
+            response.content_length = one.row.size
     return response

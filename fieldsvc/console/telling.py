@@ -173,10 +173,25 @@ def changes(entry: HistoryEntry, names: Names) -> list[Change]:
     if entry.entity == "operation":
         after.pop("entity_id", None)  # the job, which everybody is looking at
     rows = _differences("", "", before, after)
-    return [Change(path, told(name, old, names), told(name, new, names)) for path, name, old, new in rows]
+    return [Change(path, _brief(name, old, names), _brief(name, new, names)) for path, name, old, new in rows]
+
+
+def _is_flat(value: Any) -> bool:
+    return isinstance(value, Mapping) and not any(isinstance(inner, Mapping | list) for inner in value.values())
+
+
+def _brief(name: str, value: Any, names: Names) -> Markup:
+    """A value inside of a list of changes: a small object takes one line."""
+    if not value or not _is_flat(value):
+        return told(name, value, names)
+    parts = (Markup("{}: {}").format(word(key), told(key, one, names)) for key, one in value.items())
+    return Markup(", ").join(parts)
 
 
 def _differences(path: str, name: str, old: Any, new: Any) -> Iterator[tuple[str, str, Any, Any]]:
+    if path and old is None and _is_flat(new):
+        yield path, name, None, new
+        return
     objects = [side for side in (old, new) if isinstance(side, Mapping)]
     if objects and all(side is None or isinstance(side, Mapping) for side in (old, new)):
         before, after = old or {}, new or {}

@@ -43,12 +43,14 @@ def test_pictures_are_shown_everything_else_is_saved_and_strangers_get_neither(a
     assert (shown.status_code, shown.data, shown.mimetype) == (200, picture, "image/jpeg")
     assert shown.headers["Content-Disposition"].startswith("inline")
     assert shown.headers["X-Content-Type-Options"] == "nosniff"
+    assert shown.headers["Content-Length"] == str(len(picture))
     assert shown.headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'; sandbox"
     assert shown.headers["Cache-Control"] == "private, no-cache"
     again = visitor.get(where["picture"], If_None_Match=shown.headers["ETag"])
     assert (again.status_code, again.data) == (304, b"")
     small = visitor.get(where["picture"] + "?size=small")
     assert small.mimetype == "image/jpeg" and 0 < len(small.data) < len(picture)
+    assert "Content-Length" not in small.headers
     saved = visitor.get(where["picture"] + "?save=1")
     assert saved.data == picture and saved.headers["Content-Disposition"].startswith("attachment")
 

@@ -60,7 +60,7 @@ async function place(element) {
   const view = createMap(element, { territories: true });
   view.showJobs([job]);
   if (crew) view.showCrews([crew]);
-  view.fit();
+  view.fit({ maxZoom: 14 });
 }
 const map = document.getElementById("job-map");
 if (map && "L" in window) place(map).catch(() => (map.hidden = true));
