@@ -8,6 +8,7 @@ from typing import Any
 
 from flask import render_template, request
 from flask_babel import gettext as _
+from flask_babel import lazy_gettext as _l
 from flask_babel import ngettext
 from markupsafe import Markup
 
@@ -29,6 +30,21 @@ AT_ONCE = 50
 """Devices on one page."""
 LATEST = 15
 """Operations of a device shown on its page."""
+TILES = {
+    "failing": _l("with work that fails"),
+    "gap": _l("with a gap"),
+    "held": _l("with held work"),
+    "undecided": _l("with undecided work"),
+    "silent": _l("silent"),
+    "unsent": _l("with unsent work"),
+    "unheard": _l("with unheard outcomes"),
+    "upgrade_needed": _l("with too old an app"),
+    "no_first_sync": _l("without a first sync"),
+    "files": _l("that owe photos"),
+    "clock": _l("with a wrong clock"),
+    "upgrade_soon": _l("with an old app"),
+}
+"""Problem → how the devices that have it are counted."""
 _LEADS_TO = {
     "gap": "held",
     "held": "held",
@@ -63,7 +79,7 @@ def sync_desk() -> str:
         found: dict[str, Any] = {
             "args": args, "now": now, "counts": desk.counts(standing), "total": len(standing),
             "revoked": desk.revoked_count(visible), "crews": crews.brief(actor()), "views": _numbers(standing),
-            "why": why, "problems": desk.PROBLEMS, "leads_to": _LEADS_TO, "grave": _GRAVE,
+            "why": why, "tiles": TILES, "leads_to": _LEADS_TO, "grave": _GRAVE,
             "forced_at": lambda row: desk.forced_at(row, now),
         }  # fmt: skip
         of = [args["crew"]] if "crew" in args and _mine(args["crew"], visible) else visible
@@ -170,8 +186,8 @@ def _unsent(one: Standing) -> str:
 
 def _held(one: Standing) -> str:
     told = ngettext(
-        "%(num)s operation waits for what comes before it, since %(time)s",
-        "%(num)s operations wait for what comes before them, since %(time)s",
+        "%(num)s operation waits for what comes before it, for %(time)s",
+        "%(num)s operations wait for what comes before them, for %(time)s",
         one.held.count,
         time=since(one.held.since),
     )
@@ -180,8 +196,8 @@ def _held(one: Standing) -> str:
 
 def _undecided(one: Standing) -> str:
     told = ngettext(
-        "%(num)s operation has come and is not decided, since %(time)s",
-        "%(num)s operations have come and are not decided, since %(time)s",
+        "%(num)s operation has come and is not decided, for %(time)s",
+        "%(num)s operations have come and are not decided, for %(time)s",
         one.undecided.count,
         time=since(one.undecided.since),
     )
@@ -199,8 +215,8 @@ def _failing(one: Standing) -> str:
 
 def _unheard(one: Standing) -> str:
     told = ngettext(
-        "%(num)s outcome has not been fetched, since %(time)s",
-        "%(num)s outcomes have not been fetched, since %(time)s",
+        "%(num)s outcome has not been fetched, for %(time)s",
+        "%(num)s outcomes have not been fetched, for %(time)s",
         one.unheard.count,
         time=since(one.unheard.since),
     )
@@ -209,8 +225,8 @@ def _unheard(one: Standing) -> str:
 
 def _owes(one: Standing) -> str:
     told = ngettext(
-        "Owes %(num)s photo, since %(time)s",
-        "Owes %(num)s photos, since %(time)s",
+        "Owes %(num)s photo, for %(time)s",
+        "Owes %(num)s photos, for %(time)s",
         one.files.count,
         time=since(one.files.since),
     )
