@@ -169,7 +169,7 @@ def accept_run(run_id: str) -> Any:
 
 @pages.get("/jobs/<id:job_id>/why")
 @page()
-def why(job_id: str) -> str:
+def job_why(job_id: str) -> str:
     """Why the job is with its crew, or with none, and why not with another: a piece of a page."""
     now = utc_now()
     travel = current_app.extensions["fieldsvc.travel"].on(now.date())

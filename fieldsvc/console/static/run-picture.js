@@ -42,10 +42,16 @@ export async function drawDifference(picture) {
     if (which !== "after") dashed(routes(drawn, "former_crew_id", "former_start"), former);
   };
   for (const button of picture.querySelectorAll("[data-show]")) button.addEventListener("click", () => show(button.dataset.show));
+  timeline.element.parentElement.style.height = `${Math.min(352, 110 + 62 * Math.max(1, drawn.crews.length))}px`;
   timeline.show(day(drawn.from));
   show(picture.querySelector("[data-show][aria-pressed=true]")?.dataset.show ?? "both");
   map.fit();
   load(picture.querySelector(".run-load"), drawn, say);
+  document.getElementById("changes")?.addEventListener("pointerover", ({ target }) => {
+    const job = target.closest("tr[data-job]")?.dataset.job;
+    timeline.light({ job });
+    map.jobs.select(job ? [job] : []);
+  });
   picture.querySelector(".run-cut").hidden = !drawn.cut;
   picture.dataset.drawn = drawn.changes.length;
 }
