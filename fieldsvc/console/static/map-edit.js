@@ -23,13 +23,19 @@ export function editAreas(view, geometry, callback = () => {}) {
     if (!parts.length) return null;
     return parts.length === 1 ? { type: "Polygon", coordinates: parts[0] } : { type: "MultiPolygon", coordinates: parts };
   };
-  const listen = (layer) => layer.on("pm:edit pm:cut pm:remove pm:vertexremoved pm:dragend", changed);
+  const listen = (layer) => layer.on("pm:edit pm:vertexremoved pm:dragend", changed);
+  const take = (layer) => {
+    layer.options.pmIgnore = false;
+    L.PM.reInitLayer(layer);
+    layer.getElement()?.classList.add("area");
+    listen(areas.hasLayer(layer) ? layer : layer.addTo(areas));
+  };
   const put = (shape) => {
     map.pm.disableGlobalEditMode();
     areas.clearLayers();
     const parts = !shape ? [] : shape.type === "Polygon" ? [shape.coordinates] : shape.coordinates;
     for (const rings of parts) {
-      const layer = L.polygon(rings.map((ring) => ring.slice(0, -1).map(([lon, lat]) => [lat, lon])), { className: "area" });
+      const layer = L.polygon(rings.map((ring) => ring.slice(0, -1).map(([lon, lat]) => [lat, lon])), { className: "area", pmIgnore: false });
       listen(layer.addTo(areas));
     }
   };
@@ -54,17 +60,13 @@ export function editAreas(view, geometry, callback = () => {}) {
     return true;
   };
   const created = ({ layer }) => {
-    areas.addLayer(layer);
-    layer.setStyle?.({ className: "area" });
-    listen(layer);
+    take(layer);
     changed();
   };
   const cut = ({ layer, originalLayer }) => {
     areas.removeLayer(originalLayer);
-    for (const part of layer.getLayers?.() ?? [layer]) {
-      areas.addLayer(part);
-      listen(part);
-    }
+    areas.removeLayer(layer);
+    for (const part of layer.getLayers?.() ?? [layer]) take(part);
     changed();
   };
   const removed = ({ layer }) => {
@@ -78,6 +80,7 @@ export function editAreas(view, geometry, callback = () => {}) {
     position: "topleft", drawMarker: false, drawCircle: false, drawCircleMarker: false, drawPolyline: false, drawText: false, rotateMode: false,
     drawPolygon: true, drawRectangle: true, editMode: true, dragMode: true, cutPolygon: true, removalMode: true,
   });
+  named(map.getContainer());
   const back = button("undo", say.undo, undo);
   back.disabled = true;
   const bar = toolbar(map, say.areas, [back]);
@@ -100,4 +103,14 @@ export function editAreas(view, geometry, callback = () => {}) {
       areas.remove();
     },
   };
+}
+
+/** geoman's buttons have pictures only. */
+function named(container) {
+  const names = { polygon: say.drawPolygon, rectangle: say.drawRectangle, edit: say.editArea, drag: say.moveArea, cut: say.cutArea, delete: say.removeArea };
+  for (const [name, label] of Object.entries(names)) {
+    const link = container.querySelector(`.leaflet-pm-icon-${name}`)?.closest("a");
+    link?.setAttribute("aria-label", label);
+    if (link) link.title = label;
+  }
 }

@@ -27,6 +27,7 @@ export function prepare() {
     },
   });
   L.MarkerCluster.prototype.options.keyboard = false; // by keyboard the list is the way to a job
+  L.PM.setOptIn(true); // only areas that are drawn can be changed, not territories, routes and marks
 }
 
 /** What Leaflet takes for an icon; `draw` gives its element. */

@@ -38,7 +38,7 @@ export function createMap(element, options = {}) {
   prepare();
   const id = `map-${++made}`;
   const canvas = frame(element, id, options.label ?? say.map);
-  const map = L.map(canvas, { zoomControl: false, minZoom: 2, maxZoom: 19, worldCopyJump: true, zoomSnap: 0.5, boxZoom: false, markerZoomAnimation: false });
+  const map = L.map(canvas, { zoomControl: false, minZoom: 2, maxZoom: 19, worldCopyJump: true, zoomSnap: 0.5, boxZoom: false, markerZoomAnimation: false, pmIgnore: false });
   map.attributionControl.setPrefix(false);
   for (const [name, zIndex] of Object.entries(PANES)) map.createPane(name).style.zIndex = zIndex;
   for (const name of ["territories", "names", "routes", "halo", "stops"]) map.getPane(name).classList.add("no-pointer");
