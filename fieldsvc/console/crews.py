@@ -64,10 +64,10 @@ def list_crews() -> str:
         handhelds = devices.of_crews(ids)
         known = territories.brief(actor())
         codes = territories.codes({one for crew in listed.rows for one in crew.territory_ids})
-    return render_template(
-        "crews.html", crews=listed.rows, shifts=shifts, devices=handhelds, codes=codes, territories=known, args=args,
-        now=now, next=further(listed.next),
-    )  # fmt: skip
+        return render_template(
+            "crews.html", crews=listed.rows, shifts=shifts, devices=handhelds, codes=codes, territories=known,
+            args=args, now=now, next=further(listed.next),
+        )  # fmt: skip
 
 
 def _wanted(args: dict[str, Any]) -> Any:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import segno
 from flask import Response, current_app, make_response, render_template, request, url_for
 from flask_babel import gettext as _
 from sqlalchemy import select
 
 from fieldsvc.api import paging
-from fieldsvc.api.crews import qr_svg
 from fieldsvc.api.schemas import Choice, Ident, Schema, Text
 from fieldsvc.base.clock import utc_now
 from fieldsvc.base.db import among, db, reading, transaction
@@ -53,7 +53,7 @@ def list_devices() -> str:
             wanted = wanted.where(Device.revoked_at.is_(None) == (args["state"] == "enrolled"))
         listed = paging.fetch(wanted, [Device.enrolled_at, Device.id], args)
         named = {one.id: one for one in crews.brief(actor())}
-    return render_template("devices.html", devices=listed.rows, crews=named, args=args, next=further(listed.next))
+        return render_template("devices.html", devices=listed.rows, crews=named, args=args, next=further(listed.next))
 
 
 @pages.get("/devices/enrol")
@@ -78,7 +78,7 @@ def enrol() -> Any:
     except Refused as refused:
         return _enrolment(refused.faults), refused.status
     server = request.host_url.rstrip("/")
-    qr = qr_svg(devices.enrolment_uri(server, text))
+    qr = segno.make(devices.enrolment_uri(server, text), error="m", micro=False).svg_inline(omitsize=True)
     return _unkept(render_template("device_code.html", text=text, server=server, qr=qr, now=now, state="open", **shown))
 
 
@@ -134,6 +134,7 @@ def _device(device_id: str, faults: dict[str, str]) -> str:
         return render_template(
             "device.html", device=device, crew=db.session.get_one(Crew, device.crew_id), holds=holdings.of(device),
             entries=history.latest(_CHANGES, _SHOWN_CHANGES, entity_id=device_id), faults=faults, typed=typed(),
+            codes={one.id: one.code for one in crews.brief(actor())},
         )  # fmt: skip
 
 

@@ -72,10 +72,9 @@ def check_file() -> Any:
     try:
         given = {name: value for name, value in entered(ImportMapping).items() if name != "seen"}
         with form(ImportMapping, given) as mapping, reading():
-            shown = _preview(_file(), mapping)
+            return _answer({}, _preview(_file(), mapping))
     except Refused as refused:
         return _answer(refused.faults, status=refused.status)
-    return _answer({}, shown)
 
 
 @pages.post("/territories/import")
@@ -148,6 +147,7 @@ def _facts(shown: _Preview | None) -> dict[str, Any]:
     facts: dict[str, Any] = {"shown": shown, "fields": FIELDS, "fates": FATES, "site_classes": SITE_CLASSES}
     if shown is not None:
         facts["drawing"] = _drawing(shown)
+        facts["drawn"] = {one["properties"]["index"] for one in facts["drawing"]["features"]}
     return facts
 
 

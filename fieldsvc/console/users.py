@@ -46,7 +46,7 @@ def users() -> str:
         listed = paging.fetch(wanted, [Staff.username], args, descending=False)
         rows = [(user, staff.territory_ids(user)) for user in listed.rows]
         codes = territories.codes({one for _user, ids in rows for one in ids})
-    return render_template("users.html", rows=rows, codes=codes, next=further(listed.next))
+        return render_template("users.html", rows=rows, codes=codes, next=further(listed.next))
 
 
 @pages.get("/users/new")
