@@ -15,7 +15,9 @@ from fieldsvc.api.schemas import PageArgs, Text
 from fieldsvc.base.db import db, reading
 from fieldsvc.console.frame import actor, asked, further, page, pages
 from fieldsvc.records import pages as records
+from fieldsvc.records.importing import REGISTERS
 from fieldsvc.records.models import Customer
+from fieldsvc.records.pages import Listed
 from fieldsvc.work import change, queries
 from fieldsvc.work.models import CommitmentClock, Job, Ticket
 
@@ -50,6 +52,7 @@ def one_customer(customer_id: str) -> str:
         return render_template(
             "customer.html",
             customer=shown,
+            readings=by_time(shown["readings"]),
             jobs=queries.jobs_around(actor().scope, customer_id=customer_id, most=records.MOST),
             tickets=list(db.session.scalars(calls.order_by(Ticket.received_at.desc()).limit(_TICKETS))),
             promises=_promises(Job.customer_id == customer_id),
@@ -66,14 +69,29 @@ def one_usage_point(usage_point_id: str) -> str:
 def shown_usage_point(usage_point_id: str, faults: dict[str, str], **more: Any) -> str:
     """The page of a usage point; ``faults`` and ``more`` are of the form on it."""
     with reading():
+        point = records.usage_point(usage_point_id, actor().scope)
         return render_template(
             "usage_point.html",
-            point=records.usage_point(usage_point_id, actor().scope),
+            point=point,
+            readings=by_time(point["readings"]),
             jobs=queries.jobs_around(actor().scope, usage_point_id=usage_point_id, most=records.MOST),
             promises=_promises(Job.usage_point_id == usage_point_id),
             faults=faults,
             **more,
         )
+
+
+def by_time(readings: Listed) -> Listed:
+    """Readings with all registers that were read together in one row: ``values`` is register → value."""
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    shared = "read_at asset_no meter_id reason state job_id".split()
+    for one in readings["items"]:
+        row = rows.setdefault(
+            tuple(one[name] for name in shared), {name: one[name] for name in shared} | {"readings": {}}
+        )
+        row["readings"][one["register"]] = one["value"]
+    registers = [name for name in REGISTERS if any(name in row["readings"] for row in rows.values())]
+    return {"items": list(rows.values()), "more": readings["more"], "registers": registers}
 
 
 def _promises(whose: Any) -> list[tuple[CommitmentClock, Job]]:

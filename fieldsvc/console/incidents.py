@@ -33,12 +33,14 @@ class IncidentsShown(PageArgs):
 @pages.get("/incidents", endpoint="incidents")
 @page()
 def incident_list() -> str:
-    """Incidents of one's territories, last opened first; and the merges that are proposed."""
+    """Incidents of one's territories: open ones first, those of most customers before; and what is proposed."""
     args = asked(IncidentsShown)
     query = incidents.incidents(actor().scope, args.get("state", ()), args.get("territory", ()))
     proposed = incidents.merges(actor().scope, ["proposed"]).order_by(IncidentMerge.created_at.desc())
+    last = (Incident.opened_at, Incident.id)
+    over = "state" in args and "open" not in args["state"]
     with reading():
-        found = paging.fetch(query, (Incident.opened_at, Incident.id), args)
+        found = paging.fetch(query, last if over else (Incident.state, Incident.customers, *last), args)
         return render_template(
             "incidents.html",
             rows=found.rows,
@@ -83,7 +85,7 @@ def _shown(incident_id: str, faults: dict[str, str]) -> str:
             incident=found,
             shown=shown,
             territory=db.session.get(Territory, found.territory_id) if found.territory_id else None,
-            into=incidents.find(found.merged_into_id, actor().scope) if found.merged_into_id else None,
+            into=found.merged_into_id,
             others=others,
             jobs=_by_id(Job, [other.lead_job_id for other in others]),
             customers=_by_id(Customer, [call["customer_id"] for call in shown["tickets"]]),

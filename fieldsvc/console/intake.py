@@ -16,15 +16,15 @@ from sqlalchemy.exc import IntegrityError
 from werkzeug.datastructures import MultiDict
 
 from fieldsvc.api.frame import load
-from fieldsvc.api.schemas import Ident, Text, from_text
+from fieldsvc.api.schemas import Choice, Ident, Schema, Text, from_text
 from fieldsvc.api.tickets import TicketNew
 from fieldsvc.base.clock import new_id, utc_now
 from fieldsvc.base.db import db, reading, transaction
 from fieldsvc.base.errors import Conflict, FieldsvcError, Forbidden, Invalid
-from fieldsvc.console.frame import DISPATCHERS, Refused, actor, choices, entered, form, page, pages, typed
+from fieldsvc.console.frame import DISPATCHERS, Refused, actor, asked, choices, entered, form, page, pages, typed
 from fieldsvc.records import finding
-from fieldsvc.work import incidents, intake, queries
-from fieldsvc.work.models import Job, Ticket
+from fieldsvc.work import intake, queries
+from fieldsvc.work.models import Incident, Job, Ticket
 from fieldsvc.work.tickets import REPORTING_KINDS, NewTicket, receive
 
 _KEYS = "123456789"
@@ -42,6 +42,14 @@ class Intake(TicketNew):
     trouble_code = Text(60, required=True)
 
 
+class Address(Schema):
+    """What the address of the form says: which form, the ticket made last, the customer that the next one is of."""
+
+    form = Choice("short", "full")
+    taken = Ident()
+    customer = Ident()
+
+
 @pages.get("/intake", endpoint="intake")
 @page(*DISPATCHERS)
 def intake_form() -> str:
@@ -57,14 +65,14 @@ def intake_send() -> Any:
         ticket_id = _take_in(utc_now())
     except Refused as refused:
         return _shown(refused.faults), refused.status
-    return redirect(url_for("console.intake", taken=ticket_id, form=request.args.get("form")), 303)
+    return redirect(url_for("console.intake", taken=ticket_id, form=request.args.get("form") or None), 303)
 
 
 @pages.post("/intake/find")
 @page(*DISPATCHERS)
 def intake_find() -> str:
     """Who or what place the text typed so far may mean, as options of a list. A POST: it names people."""
-    text = request.form.get("who", "")[:200]
+    text = request.form.get("who", "")[:200].replace("\0", "")
     with reading():
         found = finding.recognised(text, actor().scope)
     return render_template("_intake_found.html", found=found, text=text.strip())
@@ -75,16 +83,22 @@ def intake_find() -> str:
 def intake_known() -> str:
     """What is known of the call as typed so far. Only looks."""
     new, fault = _typed_so_far()
-    placed = new.customer_id or new.usage_point_id or new.lon is not None
+    placed = new.customer_id or new.usage_point_id or new.lon is not None or new.address
     known = refusal = None
     with reading():
         match, points = finding.chosen(new.customer_id, new.usage_point_id, actor().scope)
         try:
-            known = intake.known(new, utc_now(), actor().scope) if placed else None
+            known = intake.known(new, utc_now(), actor().scope) if placed or new.caller_phone else None
         except FieldsvcError as error:
             refusal = error.detail
         return render_template(
-            "_intake_known.html", known=known, match=match, points=points, refusal=refusal, fault=fault, short=_short()
+            "_intake_known.html",
+            known=known,
+            placed=placed,
+            match=match,
+            points=points,
+            refusal=refusal,
+            fault=fault,
         )
 
 
@@ -97,17 +111,18 @@ def intake_count() -> str:
 
 
 def _shown(faults: dict[str, str]) -> str:
-    now = utc_now()
+    where = asked(Address)
     with reading():
-        given = typed() or _begun_with(request.args.get("customer"))
-        surge = intake.surge(now, actor().scope)
-        receipt = _receipt(request.args.get("taken")) if not faults else None
+        given = typed() or _begun_with(where.get("customer"))
+        surge = intake.surge(utc_now(), actor().scope)
+        receipt = _receipt(where.get("taken")) if not faults else None
         return render_template(
             "intake.html",
             faults=faults,
             typed=given,
             key=new_id() if "key" in faults else given.get("key") or new_id(),
-            short=_short(surge.on),
+            form=where.get("form"),
+            short=where.get("form", "short" if surge.on else "full") == "short",
             surge=surge,
             receipt=receipt,
             troubles=list(zip(intake.TROUBLES, _KEYS, strict=True)),
@@ -124,11 +139,6 @@ def _begun_with(customer_id: str | None) -> MultiDict[str, str]:
     return MultiDict({"who": f"{match.number} {match.name}", "customer_id": match.customer_id})
 
 
-def _short(storm: bool = False) -> bool:
-    """Whether the short form is wanted: as the address says, else in a storm."""
-    return request.args.get("form", "short" if storm else "full") == "short"
-
-
 def _take_in(now: datetime) -> str:
     """The id of the ticket that this form has made, now or when it was sent before."""
     with form(Intake) as body:
@@ -137,7 +147,10 @@ def _take_in(now: datetime) -> str:
             with transaction():
                 return receive(actor().source(now), new, actor().scope).id
         except Forbidden:
-            raise Invalid.field("address", _("This place does not lie in one of your territories.")) from None
+            nowhere = not (new.lon or new.customer_id or new.usage_point_id)
+            pointless = _("An address alone does not say whose ground it is: point the place out on the map.")
+            outside = _("This place does not lie in one of your territories.")
+            raise Invalid.field("address", pointless if nowhere else outside) from None
         except (Conflict, IntegrityError) as error:
             if isinstance(error, Conflict) and error.code != "already-exists":
                 raise _beside(error) from None
@@ -220,8 +233,9 @@ def _receipt(ticket_id: str | None) -> dict[str, Any] | None:
     if ticket is None or not actor().sees(ticket.territory_id):
         return None
     job = db.session.get(Job, ticket.job_id) if ticket.job_id else None
+    incident = db.session.get_one(Incident, ticket.incident_id)
     return {
         "ticket": ticket,
-        "incident": incidents.find(ticket.incident_id, None),
+        "incident": incident if actor().sees(incident.territory_id) else None,
         "job": queries.job_page(job) if job is not None and actor().sees(job.territory_id) else None,
     }

@@ -14,7 +14,7 @@ from fieldsvc.api.schemas import Choice, Int, PageArgs, Text
 from fieldsvc.base.clock import utc_now
 from fieldsvc.base.db import db, reading, transaction
 from fieldsvc.base.errors import FieldsvcError
-from fieldsvc.console.customers import shown_usage_point
+from fieldsvc.console.customers import by_time, shown_usage_point
 from fieldsvc.console.frame import (
     SUPERVISORS,
     Refused,
@@ -116,7 +116,15 @@ def one_meter(meter_id: str) -> str:
         shown = records.meter(meter_id, actor().scope)
         now_at = shown["usage_point_id"]
         point = records.usage_point(now_at, actor().scope) if now_at else None
-        return render_template("meter.html", meter=shown, point=point, chart=_chart(shown["readings"]["items"]))
+        readings = shown["readings"]
+        return render_template(
+            "meter.html",
+            meter=shown,
+            point=point,
+            readings=by_time(readings),
+            chart=_chart(readings["items"]),
+            registers=[name for name in importing.REGISTERS if name in shown["registers"]],
+        )
 
 
 def _chart(readings: list[dict[str, Any]]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from typing import Any
 
 from flask import render_template
 from sqlalchemy import select
-from sqlalchemy.orm import aliased
 
 from fieldsvc.api import paging
 from fieldsvc.api.schemas import Choice, Ident, PageArgs, Text
@@ -75,14 +74,11 @@ def one_ticket(ticket_id: str) -> str:
     """One ticket as it came in, with its incident, job and promises."""
     with reading():
         found = queries.ticket(ticket_id, actor().scope)
-        incident = db.session.get_one(Incident, found.incident_id)
-        root = aliased(Incident)
-        into = db.session.scalar(select(root).where(root.id == incident.merged_into_id))
         job = db.session.get(Job, found.job_id) if found.job_id else None
         return render_template(
             "ticket.html",
             ticket=found,
-            incident=into or incident,
+            incident=db.session.get_one(Incident, found.incident_id),
             job=queries.job_page(job) if job is not None and actor().sees(job.territory_id) else None,
             customer=db.session.get(Customer, found.customer_id) if found.customer_id else None,
             point=db.session.get(UsagePoint, found.usage_point_id) if found.usage_point_id else None,
