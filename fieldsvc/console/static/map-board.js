@@ -1,11 +1,10 @@
 // The map of the board: shows what the store holds, and tells the store what is pointed at, selected and dropped.
 
-import { language, notice, time, words } from "./console.js";
+import { language, time, words } from "./console.js";
 import { node } from "./map-looks.js";
 import { age, brief, icon, placed } from "./map-marks.js";
 import { button, toolbar } from "./map-tools.js";
 import { createMap } from "./map-view.js";
-import { onDrop } from "./map-drop.js";
 
 const say = words("map-words");
 const facts = words("map-facts");
@@ -64,7 +63,7 @@ export function attachMap(element, store, { remember = "board", assign = element
 
   pointing(view, store);
   clicking(view, store, assign);
-  if (assign) onDrop(view, store);
+  if (assign) import("./map-drop.js").then(({ onDrop }) => onDrop(view, store));
   if (store.jobs.size || store.crews.size) showAll();
   return view;
 }
@@ -99,9 +98,11 @@ function tools(view, store) {
   return { routes };
 }
 
-function pointing({ map, jobs, crews }, store) {
+function pointing(view, store) {
+  const { map, jobs, crews } = view;
   const tip = window.L.tooltip({ direction: "top", offset: [0, -8], opacity: 1 });
   const over = (what, lines, at) => {
+    if (view.busy) return;
     store.point(what);
     tip.setContent(brief(...lines)).setLatLng(at).addTo(map);
   };
@@ -120,12 +121,14 @@ function pointing({ map, jobs, crews }, store) {
     over({ crew: crew.id }, [`${crew.code} · ${crew.name}`, `${say.lastSeen}: ${text}`, crew.position ? "" : say.atBase], layer.getLatLng());
   });
   for (const group of [jobs.group, crews.group]) group.on("mouseout", out);
+  view.hush = out;
 }
 const dueOf = (job) => (job.due_at ? `${say.due}: ${time(job.due_at, { dateStyle: "short", timeStyle: "short" })}` : "");
 
-function clicking({ map, jobs, crews }, store, assign) {
+function clicking(view, store, assign) {
+  const { map, jobs, crews } = view;
   jobs.group.on("click", ({ layer, originalEvent }) => {
-    if (!layer.job) return;
+    if (!layer.job || view.busy) return;
     const job = store.jobs.get(layer.job.id);
     if (!job) return;
     if (originalEvent.ctrlKey || originalEvent.metaKey || originalEvent.shiftKey) {
@@ -144,7 +147,7 @@ function clicking({ map, jobs, crews }, store, assign) {
       give.type = "button";
       give.addEventListener("click", () => {
         map.closePopup();
-        offerJob(store, job.id);
+        import("./assign.js").then(({ offer }) => offer(store, job.id));
       });
       acts.append(give);
     }
@@ -156,9 +159,4 @@ function clicking({ map, jobs, crews }, store, assign) {
     store.select([...store.jobs.values()].filter((job) => job.crew_id === crew.id).map((job) => job.id));
     store.point({ crew: crew.id });
   });
-}
-
-/** Ask what assigning breaks, and do it: see assign.js. */
-export function offerJob(store, jobId, to = {}) {
-  import("./assign.js").then(({ offer }) => offer(store, jobId, to)).catch((error) => notice(error.message, true));
 }

@@ -1,56 +1,69 @@
-// A job dragged from its mark and dropped on a crew, with mouse or pen. By keyboard and by touch the same is done from
-// the job's popup and from the list.
+// A job dragged from its mark and dropped on a crew, with mouse or pen: what breaks there is said before it is let go. By
+// keyboard and by touch the same is done from the job's popup and from the list.
 
+import { breaks, offer } from "./assign.js";
 import { words } from "./console.js";
-import { node } from "./map-looks.js";
-import { offerJob } from "./map-board.js";
+import { drag } from "./drag.js";
 
 const say = words("map-words");
-const SLACK = 6; // pixels before a press becomes a drag
+const REST = 80; // milliseconds on a crew before it is asked what breaks
 
 /** Let the jobs of `view` be dropped on its crews. */
 export function onDrop(view, store) {
   const pane = view.map.getPane("markerPane");
-  let held = null;
+  let pressed = false;
 
-  const crewAt = ({ clientX, clientY }) => document.elementFromPoint(clientX, clientY)?.closest("[data-crew]") ?? null;
-  const move = (event) => {
-    if (!held) return;
-    if (!held.ghost) {
-      if (Math.hypot(event.clientX - held.x, event.clientY - held.y) < SLACK) return;
-      held.ghost = node("div", "drag-ghost", `${store.jobs.get(held.id)?.number ?? ""} · ${say.dropHint}`);
-      document.body.append(held.ghost);
-      held.mark.classList.add("dragged");
+  pane.addEventListener("pointerdown", (event) => {
+    const mark = event.target.closest?.(".mark[data-job]");
+    pressed = Boolean(mark) && event.button === 0 && event.pointerType !== "touch";
+    if (pressed) begin(event, mark);
+  });
+  pane.addEventListener("mousedown", (event) => {
+    if (!pressed) return;
+    event.stopPropagation(); // or the map would be dragged, too
+    event.preventDefault(); // or text would be selected on the way
+  });
+
+  function begin(event, mark) {
+    const id = mark.dataset.job;
+    const ids = store.selected.has(id) ? [...store.selected] : [id];
+    let target = null;
+    let asking = null;
+    let asked = null;
+    const aim = (crewId, hint) => {
+      if (crewId === target) return;
+      clearTimeout(asking);
+      asked?.abort();
+      target = crewId;
+      view.crews.light(crewId);
+      const crew = store.crews.get(crewId);
+      hint?.say([crew ? crew.name : say.dropHint]);
+      if (!crew) return;
+      const { signal } = (asked = new AbortController());
+      asking = setTimeout(async () => {
+        const found = await breaks(store, ids, { crewId, start: null }, signal).catch(() => null);
+        if (found && !signal.aborted) hint?.say([crew.name], found);
+      }, REST);
+    };
+    const crewAt = (x, y) => document.elementFromPoint(x, y)?.closest(".crew[data-crew]")?.dataset.crew ?? null;
+    drag.begin(event, mark, {
+      label: ids.length > 1 ? say.chosen.replace("{count}", ids.length) : store.jobs.get(id)?.number ?? "",
+      over: (x, y, hint) => {
+        if (!view.busy) view.hush();
+        view.busy = true;
+        aim(crewAt(x, y), hint);
+        return Boolean(target);
+      },
+      drop: () => {
+        const crewId = target;
+        end();
+        if (crewId) offer(store, ids, { crewId });
+      },
+      cancel: end,
+    });
+    function end() {
+      aim(null, null);
+      setTimeout(() => (view.busy = false)); // the click that follows a drag opens nothing
     }
-    held.ghost.style.transform = `translate(${event.clientX + 12}px, ${event.clientY + 12}px)`;
-    const target = crewAt(event);
-    if (target !== held.target) {
-      held.target?.classList.remove("target");
-      target?.classList.add("target");
-      held.target = target;
-    }
-  };
-  const end = (event) => {
-    if (!held) return;
-    const { id, ghost, mark, target } = held;
-    ghost?.remove();
-    mark.classList.remove("dragged");
-    target?.classList.remove("target");
-    held = null;
-    window.removeEventListener("pointermove", move);
-    if (ghost && target && event.type === "pointerup") offerJob(store, id, { crewId: target.dataset.crew });
-    // The click that follows a drag selects nothing.
-    if (ghost) window.addEventListener("click", (click) => click.stopPropagation(), { capture: true, once: true });
-  };
-  const press = (event) => {
-    const mark = event.target.closest?.("[data-job]");
-    if (!mark || event.button !== 0 || event.pointerType === "touch") return;
-    held = { id: mark.dataset.job, mark, x: event.clientX, y: event.clientY, ghost: null, target: null };
-    window.addEventListener("pointermove", move);
-  };
-  pane.addEventListener("pointerdown", press);
-  pane.addEventListener("mousedown", (event) => held && event.stopPropagation()); // or the map would be dragged, too
-  window.addEventListener("pointerup", end);
-  window.addEventListener("pointercancel", end);
-  window.addEventListener("keydown", (event) => event.key === "Escape" && end(event));
+  }
 }

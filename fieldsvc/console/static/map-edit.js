@@ -30,8 +30,9 @@ export function editAreas(view, geometry, callback = () => {}) {
     layer.getElement()?.classList.add("area");
     listen(areas.hasLayer(layer) ? layer : layer.addTo(areas));
   };
+  const rest = () => map.pm.globalEditModeEnabled() && map.pm.disableGlobalEditMode();
   const put = (shape) => {
-    map.pm.disableGlobalEditMode();
+    rest();
     areas.clearLayers();
     const parts = !shape ? [] : shape.type === "Polygon" ? [shape.coordinates] : shape.coordinates;
     for (const rings of parts) {
@@ -96,7 +97,7 @@ export function editAreas(view, geometry, callback = () => {}) {
     },
     undo,
     stop: () => {
-      map.pm.disableGlobalEditMode();
+      rest();
       map.pm.removeControls();
       map.off("pm:create", created).off("pm:cut", cut).off("pm:remove", removed);
       bar.remove();

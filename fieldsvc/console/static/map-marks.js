@@ -130,19 +130,30 @@ export class JobMarks {
     const mark = window.L.marker([job.lat, job.lon], { keyboard: false, riseOnHover: true });
     mark.job = job;
     mark.options.zIndexOffset = (5 - urgency(job)) * 1000;
-    mark.options.icon = icon(() => {
-      const drawn = jobMark(mark.job);
-      drawn.dataset.job = mark.job.id;
-      if (this.selected.has(mark.job.id)) drawn.classList.add("selected");
-      return drawn;
-    });
+    mark.options.icon = icon(() => this.draw(mark.job, jobMark(mark.job)));
     this.marks.set(job.id, mark);
     return mark;
   }
 
+  draw(job, mark) {
+    mark.dataset.job = job.id;
+    mark.classList.toggle("selected", this.selected.has(job.id));
+    return mark;
+  }
+
+  /** In place, so that what the pointer is on or drags stays. */
   repaint(marks) {
     if (!marks.length) return;
-    for (const mark of marks) if (mark._map) mark.setIcon(mark.options.icon);
+    for (const mark of marks) {
+      const there = mark.getElement();
+      if (!there?.isConnected) continue;
+      const drawn = jobMark(mark.job);
+      const kept = [...there.classList].filter((name) => name.startsWith("leaflet-") || name === "dragging");
+      there.className = "";
+      there.classList.add(...kept, ...drawn.classList);
+      there.replaceChildren(...drawn.childNodes);
+      this.draw(mark.job, there);
+    }
     this.group.refreshClusters(marks.length > MANY ? undefined : marks);
   }
 

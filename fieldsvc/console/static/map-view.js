@@ -8,7 +8,7 @@ import { button, coordinates, legend, toolbar } from "./map-tools.js";
 import { editAreas } from "./map-edit.js";
 
 const say = words("map-words");
-const PANES = { territories: 150, names: 350, routes: 420, halo: 590, stops: 640, crews: 660 };
+const PANES = { territories: 150, names: 350, routes: 420, halo: 590, stops: 640, crews: 645 };
 let made = 0;
 
 /**
@@ -38,7 +38,7 @@ export function createMap(element, options = {}) {
   prepare();
   const id = `map-${++made}`;
   const canvas = frame(element, id, options.label ?? say.map);
-  const map = L.map(canvas, { zoomControl: false, minZoom: 2, maxZoom: 19, worldCopyJump: true, zoomSnap: 0.5, boxZoom: false, markerZoomAnimation: false, pmIgnore: false });
+  const map = L.map(canvas, { zoomControl: false, minZoom: 2, maxZoom: 19, worldCopyJump: true, zoomSnap: 0.25, zoomDelta: 1, boxZoom: false, markerZoomAnimation: false, pmIgnore: false });
   map.attributionControl.setPrefix(false);
   for (const [name, zIndex] of Object.entries(PANES)) map.createPane(name).style.zIndex = zIndex;
   for (const name of ["territories", "names", "routes", "halo", "stops"]) map.getPane(name).classList.add("no-pointer");
@@ -57,7 +57,7 @@ export function createMap(element, options = {}) {
     fit: ({ maxZoom = 16 } = {}) => {
       const shown = [view.jobs.bounds(), view.crews.bounds()].filter(Boolean);
       const bounds = shown.length ? shown.reduce((all, one) => L.latLngBounds(all.getSouthWest(), all.getNorthEast()).extend(one)) : base.bounds();
-      if (bounds) map.fitBounds(bounds, { padding: [30, 30], maxZoom, animate: false });
+      if (bounds) map.fitBounds(bounds, { padding: [24, 24], maxZoom, animate: false });
     },
     pick: (callback, value) => pick(view, callback, value),
     draw: (shape, callback) => draw(map, shape, callback),
