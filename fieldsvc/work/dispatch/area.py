@@ -333,6 +333,8 @@ def _decisions(basis: Basis, made: Plan) -> list[dict[str, Any]]:
 
 
 def _stop_row(work: Work, stop: Stop, crew_id: str, order: int, code: str) -> dict[str, Any]:
+    if stop.why.get("rule") == "pinned" and not work.pinned:  # not by a dispatcher: this mode lets crews keep theirs
+        stop = replace(stop, why={**stop.why, "rule": "kept"})
     return _row(work) | {
         "crew_id": crew_id,
         "reason": str(stop.why.get("rule", "planned")),
