@@ -229,7 +229,7 @@ def _follows(found: Review, offer: Offer, names: Names) -> Iterator[str]:
         yield _("%(field)s becomes %(value)s.", field=word(name), value=told(name, value, names).striptags())
     if not offer.values and not offer.effects:
         yield _("Nothing changes on record: it is as the crew says already.")
-    for effect in offer.effects:
+    for effect in sorted(offer.effects, key=lambda one: isinstance(one, SetStatus)):
         yield from _effect(effect, offer)
 
 
