@@ -18,8 +18,8 @@ from sqlalchemy import select
 from werkzeug.datastructures import MultiDict
 
 from fieldsvc import kinds
-from fieldsvc.api.jobs import JobEdit, JobNew, Reason
-from fieldsvc.api.schemas import Int
+from fieldsvc.api.jobs import JobEdit, JobNew
+from fieldsvc.api.schemas import Int, Schema, Text
 from fieldsvc.base.clock import utc_now
 from fieldsvc.base.db import db, reading, transaction
 from fieldsvc.base.errors import Conflict, FieldsvcError, Forbidden
@@ -52,9 +52,10 @@ class NewForm(JobNew):
     customer = ma.fields.String(metadata={"description": "Number of the customer."})
 
 
-class CancelForm(Reason):
-    """The reason, and the revision that the page showed."""
+class CancelForm(Schema):
+    """Why, and the revision that the page showed. The name of the field is its own: the page has other forms."""
 
+    cancel_reason = Text(500, required=True)
     rev = Int(1, required=True)
 
 
@@ -262,8 +263,8 @@ def cancel_job(job_id: str) -> Any:
         with form(CancelForm) as body, transaction():
             job = jobs.hold(job_id, actor().scope, None)
             if body["rev"] != job.rev:
-                raise Refused({"reason": _since(job, body["rev"])}, 409)
-            jobs.cancel(actor().source(now), job_id, body["reason"], scope=actor().scope)
+                raise Refused({"cancel_reason": _since(job, body["rev"])}, 409)
+            jobs.cancel(actor().source(now), job_id, body["cancel_reason"], scope=actor().scope)
             number = job.number
     except Refused as refused:
         return job_page.shown(job_id, now, faults=refused.faults, typed=typed()), refused.status

@@ -194,12 +194,12 @@ def test_a_job_by_hand_and_its_end(app: Flask, field: Field) -> None:
     stranger = Visitor(app, territory_ids=[territories["B"]])
     for path in (f"/jobs/{job}", f"/jobs/{job}/edit", f"/jobs/{job}/history", f"/jobs/{job}?print=1"):
         assert stranger.get(path).status_code == 404
-    assert stranger.post(f"/jobs/{job}/cancel", reason="no", rev=1).status_code == 404
+    assert stranger.post(f"/jobs/{job}/cancel", cancel_reason="no", rev=1).status_code == 404
 
-    late = visitor.post(f"/jobs/{job}/cancel", reason="done already", rev=now["rev"] + 1)
+    late = visitor.post(f"/jobs/{job}/cancel", cancel_reason="done already", rev=now["rev"] + 1)
     assert late.status_code == 409 and "changed the job at" in late.text and "done already" in late.text
-    assert visitor.post(f"/jobs/{job}/cancel", reason="", rev=now["rev"]).status_code == 422
-    over = visitor.post(f"/jobs/{job}/cancel", reason="done already", rev=now["rev"])
+    assert visitor.post(f"/jobs/{job}/cancel", cancel_reason="", rev=now["rev"]).status_code == 422
+    over = visitor.post(f"/jobs/{job}/cancel", cancel_reason="done already", rev=now["rev"])
     assert (over.status_code, field.status(job)) == (303, "cancelled")
     assert "cancel-job" not in visitor.get(f"/jobs/{job}").text
     assert HOST not in over.location

@@ -1,16 +1,17 @@
 // The page of a job: its map, photos to be looked at by keyboard, dialogs, paper, and news while one looks.
 
 import { words } from "./console.js";
+import { follow } from "./job-live.js";
 
 const say = words("job-words");
 
 // Dialogs: a button with data-opens shows one; a form in it that came back with a fault shows it at once.
-for (const button of document.querySelectorAll("[data-opens]")) {
-  const dialog = document.getElementById(button.dataset.opens);
-  button.addEventListener("click", () => dialog?.showModal());
-  if (dialog?.querySelector(".fault")) dialog.showModal();
-}
-document.addEventListener("click", (event) => event.target.closest("[data-closes]")?.closest("dialog")?.close());
+document.addEventListener("click", (event) => {
+  const opener = event.target.closest("[data-opens]");
+  if (opener) document.getElementById(opener.dataset.opens)?.showModal();
+  event.target.closest("[data-closes]")?.closest("dialog")?.close();
+});
+for (const dialog of document.querySelectorAll("dialog")) if (dialog.querySelector(".fault")) dialog.showModal();
 
 /** Photos of the page in one dialog: arrows go on, Escape closes, the focus comes back to the photo one was at. */
 function photos(dialog) {
@@ -69,3 +70,5 @@ if (map && "L" in window) place(map).catch(() => (map.hidden = true));
 const unfold = () => document.querySelectorAll("main details").forEach((one) => (one.open = true));
 if (say.paper) unfold();
 window.addEventListener("beforeprint", unfold);
+
+if (say.stream) follow(say);
