@@ -11,9 +11,13 @@ export function words(id) {
 const say = words("words");
 
 /** Text as `Intl` writes a time in the visitor's zone; `options` as of Intl.DateTimeFormat. */
-export function time(value, options = { hour: "2-digit", minute: "2-digit", hour12: false }) {
-  return new Intl.DateTimeFormat(language, { timeZone: zone, ...options }).format(new Date(value));
+export function time(value, options = CLOCK) {
+  const key = JSON.stringify(options);
+  if (!formats.has(key)) formats.set(key, new Intl.DateTimeFormat(language, { timeZone: zone, ...options }));
+  return formats.get(key).format(new Date(value));
 }
+const CLOCK = { hour: "2-digit", minute: "2-digit", hour12: false };
+const formats = new Map(); // to make one takes longer than to use it a thousand times
 
 /** Show a line at the edge of the window; `bad` for what went wrong. It goes after a while, unless pointed at. */
 export function notice(text, bad = false) {

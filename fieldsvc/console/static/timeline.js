@@ -1,7 +1,7 @@
 // The crews' day: who does what when. Rows and their items are vis-timeline's; what is shown of them, the strip of jobs
 // that wait, dragging from it and the keyboard are here.
 
-import { count, language, words } from "./console.js";
+import { count, language, time, words } from "./console.js";
 import { drag } from "./drag.js";
 import { crewLabel, danger, ENDED, fill, jobOnRow, make, movable, tier, token, waiting } from "./timeline-parts.js";
 import { dayAfter, dayOf, instant, offset, wall } from "./zoned.js";
@@ -10,6 +10,7 @@ const say = words("timeline-words");
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 const STEP = 5 * MINUTE; // what a drag snaps to
+const ROWS_MORE = 4; // rows above and below those in sight that are kept ready
 const MOST_WAITING = 80; // jobs in the strip; the list has them all
 
 /**
@@ -104,7 +105,7 @@ class Timeline {
     this.jobs = new Map(jobs.map((job) => [job.key ?? job.id, job]));
     this.windowIfStill();
     this.drawCrews();
-    this.fillWindow(true);
+    this.fillWindow();
     this.drawTray();
   }
 
@@ -134,6 +135,18 @@ class Timeline {
     this.lit = [...this.elementsOf(job), ...(crew ? this.element.querySelectorAll(`[data-crew="${CSS.escape(crew)}"]`) : [])];
     this.lit.forEach((one) => one.classList.add("lit"));
     this.litJob = job ?? null;
+    this.dueLine(this.jobs.get(job)?.due_at ?? null);
+  }
+
+  /** A line through all rows at the time a promise runs out. */
+  dueLine(due) {
+    if (due === this.due) return;
+    if (this.due) this.vis.removeCustomTime("due");
+    this.due = due;
+    if (!due) return;
+    this.vis.addCustomTime(new Date(due), "due");
+    this.vis.setCustomTimeMarker(fill(say.due, { time: time(due) }), "due", false);
+    this.vis.setCustomTimeTitle(() => "", "due");
   }
 
   /** Show which jobs are selected. */
@@ -151,6 +164,7 @@ class Timeline {
   }
 
   destroy() {
+    cancelAnimationFrame(this.soon);
     this.vis.destroy();
     this.element.replaceChildren();
   }
@@ -301,26 +315,42 @@ class Timeline {
     return loads;
   }
 
-  /** Give vis what lies in its window and half of it on either side; nothing else. */
+  /** Give vis what lies in its window and half of it on either side, on the rows in sight and a few more: it measures
+   * whatever it is given, so a day of 300 crews at once would take it a minute. */
   fillWindow() {
     const shown = this.vis.getWindow();
     const beside = (shown.end - shown.start) / 2;
     const [from, to] = [shown.start.getTime() - beside, shown.end.getTime() + beside];
+    const rows = this.rowsInSight();
+    this.filled = rows.join();
+    const inSight = new Set(rows);
     const wanted = new Map();
-    for (const crew of this.crews.values()) this.backgrounds(crew, from, to, wanted);
+    for (const id of rows) this.backgrounds(this.crews.get(id), from, to, wanted);
     for (const [key, job] of this.jobs) {
-      if (this.pending.has(key) || !job.crew_id || !job.planned_start || !this.crews.has(job.crew_id)) continue;
+      if (this.pending.has(key) || !job.planned_start || !inSight.has(job.crew_id)) continue;
       const start = Date.parse(job.planned_start);
       const end = job.planned_end ? Date.parse(job.planned_end) : start + (job.service_minutes ?? 30) * MINUTE;
       if (end < from || start > to) continue;
       wanted.set(key, this.item(key, job, start, end));
-      const near = danger(job);
-      if (near && !job.ghost) {
-        const due = Date.parse(job.due_at);
-        wanted.set(`due:${key}`, background(`due:${key}`, job.crew_id, due, due + 1.5 * MINUTE, `tl-due-at ${near}`));
-      }
     }
     update(this.items, wanted, (a, b) => a.look === b.look, (id) => this.pending.has(id));
+  }
+
+  /** The ids of the crews whose rows are in sight, or nearly. */
+  rowsInSight() {
+    const labels = [...this.rows.querySelectorAll(".vis-labelset .vis-label")];
+    const { top, bottom } = this.rows.getBoundingClientRect();
+    const firstBelow = (y) => {
+      let [low, high] = [0, labels.length];
+      while (low < high) {
+        const middle = (low + high) >> 1;
+        if (labels[middle].getBoundingClientRect().bottom < y) low = middle + 1;
+        else high = middle;
+      }
+      return low;
+    };
+    const shown = labels.slice(Math.max(0, firstBelow(top) - ROWS_MORE), firstBelow(bottom) + ROWS_MORE);
+    return shown.map((label) => label.querySelector(".tl-crew")?.dataset.crew).filter((id) => this.crews.has(id));
   }
 
   backgrounds(crew, from, to, wanted) {
@@ -403,7 +433,13 @@ class Timeline {
     this.rows.addEventListener("wheel", () => (this.moved = true), { passive: true });
     this.rows.addEventListener("pointerdown", () => (this.moved = true));
     if (!this.options.readonly && this.options.onOffer) this.tray.addEventListener("pointerdown", (event) => this.pick(event));
-    this.vis.on("changed", () => this.rove());
+    this.vis.on("changed", () => {
+      cancelAnimationFrame(this.soon);
+      this.soon = requestAnimationFrame(() => {
+        if (this.rowsInSight().join() !== this.filled) this.fillWindow();
+        this.rove();
+      });
+    });
   }
 
   /** One job in the timeline is reached by Tab; arrows go on from there. */
@@ -577,19 +613,12 @@ function update(set, wanted, same, keep = () => false) {
   if (changed.length) set.update(changed);
 }
 
-const formats = {};
-function format(at, options) {
-  const key = JSON.stringify(options);
-  formats[key] ??= new Intl.DateTimeFormat(language, { timeZone: document.documentElement.dataset.zone, ...options });
-  return formats[key].format(at);
-}
-const CLOCK = { hour: "2-digit", minute: "2-digit", hour12: false };
 function minor(at, scale) {
-  if (scale === "minute" || scale === "hour") return format(at, CLOCK);
-  if (scale === "weekday" || scale === "day") return format(at, { weekday: "short", day: "numeric" });
+  if (scale === "minute" || scale === "hour") return time(at);
+  if (scale === "weekday" || scale === "day") return time(at, { weekday: "short", day: "numeric" });
   return "";
 }
 function major(at, scale) {
-  if (scale === "minute" || scale === "hour") return format(at, { weekday: "long", day: "numeric", month: "long" });
-  return format(at, { month: "long", year: "numeric" });
+  if (scale === "minute" || scale === "hour") return time(at, { weekday: "long", day: "numeric", month: "long" });
+  return time(at, { month: "long", year: "numeric" });
 }
