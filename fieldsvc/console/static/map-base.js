@@ -8,7 +8,7 @@ import { icon } from "./map-marks.js";
 const say = words("map-words");
 const facts = words("map-facts");
 const STREETS_FROM = 10; // the first zoom with streets
-const DETAILS = [7, 10, 13]; // zooms for which outlines are simplified
+const DETAILS = [8, 11, 14]; // zooms for which outlines are simplified
 
 /** Data of the base. That it does not come is no news for a notice: the map just stays bare. */
 async function get(url) {
@@ -125,7 +125,7 @@ function addTerritories(map) {
     }
   };
   const load = async () => {
-    const wanted = map._loaded ? DETAILS.findLast((zoom) => zoom <= map.getZoom()) ?? DETAILS[0] : DETAILS[1];
+    const wanted = map._loaded ? DETAILS.find((zoom) => zoom >= map.getZoom()) ?? DETAILS.at(-1) : DETAILS[1];
     if (wanted === detail) return;
     detail = wanted;
     const found = await get(`${facts.territories}?zoom=${wanted}`);

@@ -100,9 +100,10 @@ function tools(view, store) {
 
 function pointing(view, store) {
   const { map, jobs, crews } = view;
-  const tip = window.L.tooltip({ direction: "top", offset: [0, -8], opacity: 1 });
+  const tip = window.L.tooltip({ direction: "top", opacity: 1 });
   const over = (what, lines, at) => {
     if (view.busy) return;
+    tip.options.offset = what.crew ? [0, -26] : [0, -10];
     store.point(what);
     tip.setContent(brief(...lines)).setLatLng(at).addTo(map);
   };

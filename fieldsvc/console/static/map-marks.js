@@ -188,6 +188,9 @@ export function age(crew, now = Date.now()) {
   return { text: unit, tone: crew.silent ? "silent" : minutes * 60 > facts.fresh_s ? "old" : "fresh" };
 }
 
+const SIDES = { above: [0, -1], below: [0, 1], after: [1, 0], before: [-1, 0] };
+const covers = (a, b) => Math.abs(a.x - b.x) < a.wide + b.wide && Math.abs(a.y - b.y) < a.high + b.high;
+
 /** The crews of a map. */
 export class CrewMarks {
   constructor(map) {
@@ -205,19 +208,28 @@ export class CrewMarks {
     this.put(crews);
   }
 
-  /** Where names would cover each other some crews are dots only; those that are silent keep theirs. */
+  /** Give each name the side where it covers least; where names would cover each other some crews are dots only. */
   sort() {
     cancelAnimationFrame(this.sorting);
     this.sorting = requestAnimationFrame(() => {
-      const taken = [];
+      const jobs = [...this.map.getPane("markerPane").children].map((mark) => {
+        const { x, y } = window.L.DomUtil.getPosition(mark);
+        const half = mark.classList.contains("cluster") ? 20 : 10;
+        return { x, y, wide: half, high: half };
+      });
+      const names = [];
       const marks = [...this.marks.values()].filter(({ drawn }) => drawn);
       marks.sort((a, b) => Number(b.crew.silent) - Number(a.crew.silent) || (a.crew.code < b.crew.code ? -1 : 1));
       for (const mark of marks) {
-        const { x, y } = this.map.latLngToLayerPoint(mark.getLatLng());
-        const half = 8 + 3.6 * mark.drawn.textContent.length;
-        const crowded = taken.some((other) => Math.abs(other.x - x) < other.half + half && Math.abs(other.y - y) < 20);
-        mark.drawn.classList.toggle("crowded", crowded);
-        if (!crowded) taken.push({ x, y, half });
+        const at = this.map.latLngToLayerPoint(mark.getLatLng());
+        const wide = 8 + 3.6 * mark.drawn.textContent.length;
+        const boxes = Object.entries(SIDES).map(([side, [x, y]]) => ({ side, x: at.x + x * (wide + 8), y: at.y + y * 16, wide, high: 10 }));
+        const apart = boxes.filter((box) => !names.some((other) => covers(box, other)));
+        const free = apart.find((box) => !jobs.some((job) => covers(box, job)));
+        const best = free ?? (mark.crew.silent || marks.length <= FEW ? apart[0] : null) ?? (mark.crew.silent ? boxes[0] : null);
+        for (const side of Object.keys(SIDES)) mark.drawn.classList.toggle(side, best?.side === side);
+        mark.drawn.classList.toggle("crowded", !best);
+        if (best) names.push(best);
       }
     });
   }

@@ -76,7 +76,7 @@ export function createMap(element, options = {}) {
 /** The element around Leaflet's: named, and with a way past for those who go by keyboard. */
 function frame(element, id, label) {
   element.classList.add("map");
-  element.setAttribute("role", "region");
+  element.setAttribute("role", "group");
   element.setAttribute("aria-label", label);
   const skip = node("a", "map-skip", say.skip);
   skip.href = `#${id}-end`;
