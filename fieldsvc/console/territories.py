@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import shapely
 from flask import render_template, request, url_for
-from flask_babel import format_decimal
+from flask_babel import format_decimal, ngettext
 from flask_babel import gettext as _
 from sqlalchemy import select
 
@@ -17,6 +17,7 @@ from fieldsvc.base.clock import utc_now
 from fieldsvc.base.db import among, reading, transaction
 from fieldsvc.base.errors import Forbidden, Invalid
 from fieldsvc.console.frame import (
+    DISPATCHERS,
     SUPERVISORS,
     Refused,
     actor,
@@ -35,12 +36,13 @@ from fieldsvc.geo.territories import SITE_CLASSES, TerritoryShape, area_m2
 from fieldsvc.history import page as history
 from fieldsvc.people import crews, territories
 from fieldsvc.people.models import Territory
-from fieldsvc.work import queries
+from fieldsvc.work import jobs, queries
 from fieldsvc.work.models import Job
 
 _CHANGES = ("territory.imported", "territory.created", "territory.changed")
 _SHOWN_CHANGES = 8
 _TRAY_SHOWN = 50
+_PLACED_AT_ONCE = 500
 _LARGEST = 2_000_000
 """The longest border, in characters of GeoJSON, that is typed or drawn by hand; larger ones come as a file."""
 _BORDERS = frozenset({"console.add_territory", "console.change_territory", "console.look_at_border"})
@@ -106,10 +108,10 @@ def list_territories() -> str:
             wanted = wanted.where(found[0] | found[1] | found[2])
         listed = paging.fetch(wanted, [Territory.code], args, descending=False)
         areas = territories.index(now).areas
-        jobs = queries.open_by_territory([one.id for one in listed.rows])
+        open_jobs = queries.open_by_territory([one.id for one in listed.rows])
         tray = _tray({"limit": _TRAY_SHOWN})
         return render_template(
-            "territories.html", territories=listed.rows, areas=areas, jobs=jobs, args=args, now=now,
+            "territories.html", territories=listed.rows, areas=areas, jobs=open_jobs, args=args, now=now,
             next=further(listed.next), tray=tray, may_edit=_may_edit(),
         )  # fmt: skip
 
@@ -123,7 +125,23 @@ def tray() -> str:
         found = _tray(args)
         if found is None:
             raise Forbidden("what lies in no territory is for accounts for all territories")
-        return render_template("tray.html", tray=found, next=further(found.next))
+        inside = jobs.now_inside(found.rows, utc_now())
+        return render_template(
+            "tray.html", tray=found, next=further(found.next), inside=inside, codes=territories.codes(inside.values())
+        )
+
+
+@pages.post("/territories/tray")
+@page(*DISPATCHERS)
+def place_again() -> Any:
+    """Give jobs of the tray the territory that they lie in by now: the newest ones, some hundred at a time."""
+    with transaction():
+        found = _tray({"limit": _PLACED_AT_ONCE})
+        if found is None:
+            raise Forbidden("what lies in no territory is for accounts for all territories")
+        placed = jobs.place_again(actor().source(utc_now()), found.rows)
+    message = ngettext("%(num)s job has a territory now.", "%(num)s jobs have a territory now.", placed)
+    return done(message, url_for("console.tray"))
 
 
 def _tray(args: dict[str, Any]) -> paging.Page | None:

@@ -435,6 +435,25 @@ def _edit_assists(source: Source, job: Job, fields: Mapping[str, Any]) -> None:
             change.apply(source, assist, "job.edited", shared, note=f"as {job.number}")
 
 
+def now_inside(found: Sequence[Job], now: datetime) -> dict[str, str]:
+    """Job id -> the territory its point lies in by today's borders, for those of ``found`` that lie in one."""
+    placed_ones = [(job.id, job.lon, job.lat) for job in found if job.lon is not None and job.lat is not None]
+    if not placed_ones:
+        return {}
+    ids, lons, lats = zip(*placed_ones, strict=True)
+    where = territories.index(now).locate_ids(lons, lats)
+    return {job_id: territory_id for job_id, territory_id in zip(ids, where, strict=True) if territory_id is not None}
+
+
+def place_again(source: Source, found: Sequence[Job]) -> int:
+    """Give those of ``found`` a territory that lie in one by today's borders; how many those are."""
+    inside = now_inside(found, source.recorded_at)
+    for job in found:
+        if job.id in inside:
+            edit(source, job.id, {"lon": job.lon, "lat": job.lat}, check=None)
+    return len(inside)
+
+
 def _moved(job: Job, fields: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     lon, lat = fields.get("lon"), fields.get("lat")
     if (lon is None) != (lat is None):

@@ -227,3 +227,20 @@ def test_territories_keep_to_scope_and_roles(app: Flask) -> None:
         visitor = Visitor(app, role)
         for path in ("/territories/new", "/territories/import", "/territories/look", f"/territories/{ids['A']}/edit"):
             assert visitor.post(path).status_code == 403
+
+
+def test_jobs_in_no_territory_are_placed_once_there_is_one(app: Flask) -> None:
+    staff = make_staff(app)
+    for lon, title in ((10.05, "Inside"), (20, "Still outside")):
+        staff.post("/v1/jobs", json={"kind": "repair", "title": title, "lon": lon, "lat": 50.05})
+    visitor = Visitor(app, "dispatcher")
+    assert "Place them" not in visitor.get("/territories/tray").text
+    ids = make_territories(app, square("LATE", 10, 50))
+    tray = visitor.get("/territories/tray").text
+    assert "in LATE by now" in tray
+    assert "Place them" in tray
+    assert visitor.post("/territories/tray").status_code == 303
+    assert "Inside" not in visitor.get("/territories/tray").text
+    placed = staff.get("/v1/jobs?limit=10").json["items"]
+    assert {job["title"]: job["territory_id"] for job in placed} == {"Inside": ids["LATE"], "Still outside": None}
+    assert Visitor(app, "auditor").post("/territories/tray").status_code == 403
