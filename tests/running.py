@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from flask import Flask
 
 from fieldsvc.app import create_app
 from fieldsvc.base.db import db
@@ -39,24 +40,40 @@ class Running:
 
 
 @contextmanager
+def fresh(
+    database: str, templates: Callable[[str], str], request: pytest.FixtureRequest, folder: Path
+) -> Iterator[str]:
+    """The address of a new database of the kind ``database``."""
+    template = templates(database)
+    if database == "sqlite":
+        shutil.copy(template, folder / "test.db")
+        yield f"sqlite:///{folder}/test.db"
+        return
+    server = request.getfixturevalue("postgres")
+    name = server.create(template)
+    yield server.database_url(name)
+    server.drop(name)
+
+
+@contextmanager
+def composed(settings: Settings) -> Iterator[Flask]:
+    """The application, and its connections closed after it."""
+    app = create_app(settings)
+    yield app
+    with app.app_context():
+        db.session.remove()
+        for engine in db.engines.values():
+            engine.dispose()
+
+
+@contextmanager
 def running(
     database: str, templates: Callable[[str], str], request: pytest.FixtureRequest, folder: Path
 ) -> Iterator[Running]:
     """A service in ``folder`` on a new database of the kind ``database``."""
-    template = templates(database)
-    if database == "sqlite":
-        shutil.copy(template, folder / "test.db")
-        url = f"sqlite:///{folder}/test.db"
-    else:
-        server = request.getfixturevalue("postgres")
-        name = server.create(template)
-        url = server.database_url(name)
-    with Service(Settings(database_url=url, data_dir=folder / "var"), port=0) as service:
-        app = create_app(service.settings)
+    with (
+        fresh(database, templates, request, folder) as url,
+        Service(Settings(database_url=url, data_dir=folder / "var"), port=0) as service,
+        composed(service.settings) as app,
+    ):
         yield Running(service, Field(app))
-        with app.app_context():
-            db.session.remove()
-            for engine in db.engines.values():
-                engine.dispose()
-    if database != "sqlite":
-        server.drop(name)

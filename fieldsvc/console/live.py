@@ -176,4 +176,6 @@ def _crew_keys(app: Flask, who: Actor) -> list[str]:
 def _once(boards: Boards, session: _Session) -> Iterator[bytes]:
     """What was missed, and when to ask again."""
     yield b"retry: %d\n\n" % (random.randint(*AGAIN_S) * 1000)
-    yield session.news(boards.app) + b"event: full\ndata: {}\n\n"
+    if missed := session.news(boards.app):
+        yield missed
+    yield b"event: full\ndata: {}\n\n"

@@ -145,7 +145,8 @@ def counts(wanted: Wanted, scope: Collection[str] | None, now: datetime) -> dict
     facts: list[ColumnElement[Any]] = [line.status, told.place, told.hazards, line.crew_id.is_(None), held]
     chosen = func.sum(case((and_(true(), *told.narrowed(wanted)), 1), else_=0))
     named = [fact.label(f"fact{n}") for n, fact in enumerate(facts)]  # PostgreSQL groups by no constant without a name
-    query = select(*named, func.count(), chosen).group_by(*(fact.name for fact in named))
+    columns: list[ColumnElement[Any]] = [*named, func.count(), chosen]
+    query = select(*columns).group_by(*(fact.name for fact in named))
     found: Counter[str] = Counter()
     by_status: Counter[str] = Counter()
     for status, place, hazards, nobody, held, count, shown in db.session.execute(query):

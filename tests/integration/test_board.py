@@ -6,6 +6,7 @@ import gzip
 import itertools
 import json
 import re
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +15,7 @@ from flask import Flask
 
 from fieldsvc.base.clock import new_id, utc_now
 from fieldsvc.base.db import db, reading, transaction
+from fieldsvc.config import Settings
 from fieldsvc.people import views
 from fieldsvc.records.models import Customer
 from fieldsvc.work import board
@@ -22,17 +24,33 @@ from fieldsvc.work.models import CommitmentClock, Job
 from fieldsvc.work.tiers import Standing, tier
 from tests.browser.scene import Scene
 from tests.field import Field
+from tests.running import composed, fresh
 from tests.visitor import Visitor
 
 TODAY = Day(datetime(2020, 1, 1, tzinfo=UTC), datetime(2199, 1, 1, tzinfo=UTC))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def app(
+    database: str,
+    templates: Callable[[str], str],
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Flask]:
+    """One application for the module: every test has a scene of its own, or only reads."""
+    folder = tmp_path_factory.mktemp("board")
+    with fresh(database, templates, request, folder) as url:
+        settings = Settings(database_url=url, secret_key="a key for tests", data_dir=folder, log_level="WARNING")
+        with composed(settings) as app:
+            yield app
+
+
+@pytest.fixture(scope="module")
 def scene(app: Flask) -> Scene:
     return Scene(Field(app))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def person(app: Flask, scene: Scene) -> Visitor:
     return Visitor(app, territory_ids=[scene.territory_id])
 
@@ -146,8 +164,8 @@ def test_a_filter_that_cannot_be_used_is_said_beside_it_and_the_others_still_cou
         assert data(person, f"/board/jobs?{query}&ids=,,x,{'y' * 200}")["jobs"] == {}
 
 
-def test_nothing_of_other_territories_is_shown_counted_or_told(app: Flask, scene: Scene, person: Visitor) -> None:
-    other = Scene(scene.field)
+def test_nothing_of_other_territories_is_shown_counted_or_told(app: Flask, scene: Scene) -> None:
+    other, here = Scene(scene.field), Scene(scene.field)
     stranger = Visitor(app, territory_ids=[other.territory_id])
     ids = ",".join(scene.jobs.values())
     asked = data(stranger, f"/board/jobs?ids={ids}&crews={','.join(scene.crews.values())}&counts=1")
@@ -158,9 +176,9 @@ def test_nothing_of_other_territories_is_shown_counted_or_told(app: Flask, scene
     page = stranger.get("/").text
     assert scene.code not in page and "Harbour" in page
     assert set(data(Visitor(app))["jobs"]) >= set(scene.jobs.values()) - {scene.jobs["cancelled"]}
-    helped = scene.job("Helped")
-    scene.field.assign(helped, other.crews["near"])
-    guest = next(crew for crew in data(person)["crews"] if crew["id"] == other.crews["near"])
+    here.field.assign(here.job("Helped"), other.crews["near"])
+    neighbour = Visitor(app, territory_ids=[here.territory_id])
+    guest = next(crew for crew in data(neighbour)["crews"] if crew["id"] == other.crews["near"])
     assert guest["position"] is None and guest["last_seen_at"] is None and not guest["silent"]
 
 
@@ -176,7 +194,9 @@ def test_changed_jobs_come_as_lines_and_as_data_and_those_that_no_longer_fit_are
     assert order == sorted(order), "a script can put a line where it belongs"
 
 
-def test_list_and_data_are_bounded(app: Flask, scene: Scene, person: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_and_data_are_bounded(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(Field(app))
+    person = Visitor(app, territory_ids=[scene.territory_id])
     with app.app_context(), transaction():
         db.session.add_all(a_job(scene, number=f"J-M{number:04}", priority=9) for number in range(150))
     page = person.get("/?priority=9")
@@ -207,7 +227,8 @@ def a_job(scene: Scene, **members: Any) -> Job:
     return Job(**facts | members)
 
 
-def test_the_database_ranks_jobs_as_plans_do(app: Flask, scene: Scene) -> None:
+def test_the_database_ranks_jobs_as_plans_do(app: Flask) -> None:
+    scene = Scene(Field(app))
     now, made = utc_now(), {}
     at_risk_from = now + timedelta(minutes=120)
     graded = dict(zip((place.customer_id for place in scene.places), ("special", "second", "none"), strict=True))
@@ -265,7 +286,8 @@ def test_views_are_kept_renamed_changed_and_removed_by_their_owner_alone(
     assert auditor.post("/board/views?q=1", name="Auditors have views too").status_code == 303
 
 
-def test_names_of_views_are_unique_and_what_was_typed_stays(app: Flask, person: Visitor) -> None:
+def test_names_of_views_are_unique_and_what_was_typed_stays(app: Flask) -> None:
+    person = Visitor(app)
     person.post("/board/views?q=a", name="Day")
     person.post("/board/views?q=b", name="Night")
     again = person.post("/board/views?q=c", name="Day")
@@ -282,7 +304,8 @@ def test_names_of_views_are_unique_and_what_was_typed_stays(app: Flask, person: 
     assert len(kept(person)) == 2
 
 
-def test_an_account_has_so_many_views_and_no_more(person: Visitor) -> None:
+def test_an_account_has_so_many_views_and_no_more(app: Flask) -> None:
+    person = Visitor(app)
     for number in range(views.MOST):
         assert person.post("/board/views", name=f"View {number}").status_code == 303
     refused = person.post("/board/views", name="One more")
