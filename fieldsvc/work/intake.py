@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy import ColumnElement, and_, case, false, func, or_, select
 
 from fieldsvc.base.db import db
 from fieldsvc.geo import storms
@@ -55,9 +55,9 @@ class Known:
     """What is known of a ticket that is being typed.
 
     ``place`` has the reason where there is no territory; ``here``: whether it may be taken in by this person. ``same``:
-    what may be the same trouble, the newest first. ``faults``: open incidents that rules could put it together with,
-    each with its leading job, the one it would be part of first. ``group``: what the rules would do with it, by their own judgement; None: it
-    would be a fault of its own.
+    what may be the same trouble, that of the caller first. ``faults``: open incidents that rules could put it together
+    with, each with its leading job, the one it would be part of first. ``group``: what the rules would do with it, by
+    their own judgement; None: it would be a fault of its own.
     """
 
     ticket: Ticket
@@ -112,29 +112,31 @@ def _faults(
 
 
 def _same(ticket: Ticket, scope: Collection[str] | None) -> list[Same]:
-    """Open tickets and jobs of the customer, the usage point, the caller's phone or the place."""
+    """Open tickets and jobs of the customer, the usage point or the caller's phone, and tickets of the place."""
     whose = [
         ("usage_point", lambda model: model.usage_point_id == ticket.usage_point_id, ticket.usage_point_id),
         ("customer", lambda model: model.customer_id == ticket.customer_id, ticket.customer_id),
         ("near", lambda model: _near(model, ticket), ticket.lon),
     ]
     asked = [(why, condition) for why, condition, given in whose if given is not None]
-    calls = [condition(Ticket) for _, condition in asked]
+    own = [condition(Ticket) for why, condition in asked if why != "near"]
     if ticket.caller_phone:
-        calls.append(Ticket.caller_phone == ticket.caller_phone)
+        own.append(Ticket.caller_phone == ticket.caller_phone)
+    calls = own + [condition(Ticket) for why, condition in asked if why == "near"]
     if not calls:
         return []
+    first = case((or_(false(), *own), 0), else_=1)
     open_calls = (
         select(Ticket, Job, Crew.code)
         .join(Incident, Incident.id == Ticket.incident_id)
         .outerjoin(Job, Job.id == Ticket.job_id)
         .outerjoin(Crew, Crew.id == Job.crew_id)
         .where(Incident.state == "open", or_(Job.id.is_(None), Job.status.not_in(change.ENDED)), or_(*calls))
-        .order_by(Ticket.received_at.desc(), Ticket.id.desc())
+        .order_by(first, Ticket.received_at.desc(), Ticket.id.desc())
     )
     rows = db.session.execute(_visible(open_calls, Ticket.territory_id, scope).limit(_MOST)).all()
     found = [Same(call, job, crew, _why(call, ticket)) for call, job, crew in rows]
-    work = [condition(Job) for _, condition in asked if _ != "near"]
+    work = [condition(Job) for why, condition in asked if why != "near"]
     if work:
         told = {one.job.id for one in found if one.job is not None}
         open_jobs = (

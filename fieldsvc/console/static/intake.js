@@ -82,6 +82,13 @@ list.addEventListener("htmx:afterSwap", () => {
   if (takeFirst && found.length && (found.length === 1 || found[0].dataset.exact)) take(found[0]);
   takeFirst = false;
 });
+// Without an answer the text goes as it is: the service looks once more when the form is sent.
+who.addEventListener("htmx:afterRequest", (event) => {
+  if (event.detail.successful) return;
+  asked = 0;
+  if (takeFirst) trouble().focus();
+  takeFirst = false;
+});
 who.addEventListener("keydown", (event) => {
   if (event.isComposing) return;
   const found = options();
