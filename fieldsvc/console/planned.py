@@ -16,13 +16,13 @@ from fieldsvc.api import paging
 from fieldsvc.api.campaigns import ITEM_REASONS, Day
 from fieldsvc.api.inspections import MOST_AT_ONCE, DueNew
 from fieldsvc.api.jobs import Reason
-from fieldsvc.api.outages import STATES, OutageNew
-from fieldsvc.api.schemas import Choice, Int, PageArgs, Schema, Text
+from fieldsvc.api.outages import STATES, OutageEdit, OutageNew
+from fieldsvc.api.schemas import Choice, Flag, Int, PageArgs, Schema, Text
 from fieldsvc.base.clock import utc_now
 from fieldsvc.base.db import among, db, reading, transaction
 from fieldsvc.base.errors import FieldsvcError
 from fieldsvc.console.frame import DISPATCHERS, Refused, actor, asked, done, entered, form, further, page, pages, typed
-from fieldsvc.console.local_times import as_sent
+from fieldsvc.console.local_times import as_sent, for_field
 from fieldsvc.records.models import Customer
 from fieldsvc.work import campaigns as bulk
 from fieldsvc.work import inspections as turns
@@ -48,8 +48,17 @@ class DueArgs(PageArgs):
     until = Day()
 
 
-class Call(Reason):
+class CalledOff(Schema):
+    why = Text(500, required=True)
     rev = Int(1)
+
+
+class Moved(OutageEdit):
+    rev = Int(1)
+
+
+class DueForm(DueNew):
+    everything = Flag()
 
 
 @pages.get("/campaigns")
@@ -144,16 +153,29 @@ def outage(outage_id: str) -> str:
     return _outage(outage_id)
 
 
+@pages.post("/outages/<id:outage_id>")
+@page(*DISPATCHERS)
+def move_outage(outage_id: str) -> Any:
+    """Another time or another reason."""
+    try:
+        with form(Moved, as_sent(Moved, entered(Moved))) as body, transaction():
+            check, source = _same(body.pop("rev", None)), actor().source(utc_now())
+            cuts.edit(source, outage_id, body, check=check, scope=actor().scope)
+    except Refused as refused:
+        return _outage(outage_id, refused.faults, "move"), refused.status
+    return done(_("The outage has been moved."), url_for("console.outage", outage_id=outage_id))
+
+
 @pages.post("/outages/<id:outage_id>/cancel")
 @page(*DISPATCHERS)
 def cancel_outage(outage_id: str) -> Any:
     """Call one off; the jobs made for it are named, not cancelled."""
     try:
-        with form(Call) as body, transaction():
+        with form(CalledOff) as body, transaction():
             source = actor().source(utc_now())
-            cuts.cancel(source, outage_id, body["reason"], check=_same(body.get("rev")), scope=actor().scope)
+            cuts.cancel(source, outage_id, body["why"], check=_same(body.get("rev")), scope=actor().scope)
     except Refused as refused:
-        return _outage(outage_id, refused.faults), refused.status
+        return _outage(outage_id, refused.faults, "cancel"), refused.status
     return done(_("The outage has been called off."), url_for("console.outage", outage_id=outage_id))
 
 
@@ -169,7 +191,9 @@ def inspections() -> str:
 def make_inspections() -> Any:
     """Make the jobs, of those that are ticked or of all."""
     try:
-        with form(DueNew) as body, transaction():
+        with form(DueForm) as body, transaction():
+            if not body.get("everything") and not body.get("customer_ids"):
+                raise Refused({"": _("Tick at least one customer, or make the jobs of all.")})
             made = turns.make(
                 actor().source(utc_now()), body["until"], _zone(), actor().scope,
                 customer_ids=body.get("customer_ids"), limit=MOST_AT_ONCE,
@@ -242,12 +266,22 @@ def _outages(faults: dict[str, str] | None = None) -> str:
     )
 
 
-def _outage(outage_id: str, faults: dict[str, str] | None = None) -> str:
+def _outage(outage_id: str, faults: dict[str, str] | None = None, step: str = "") -> str:
     with reading():
         told = cuts.page(cuts.find(outage_id, actor().scope), actor().scope)
         jobs = db.session.scalars(select(Job).where(among(Job.id, told["job_ids"])).order_by(Job.number)).all()
         near = db.session.scalars(select(PlannedOutage).where(among(PlannedOutage.id, told["near"]))).all()
-        return render_template("outage.html", outage=told, jobs=jobs, near=near, faults=faults or {}, typed=typed())
+        return render_template(
+            "outage.html",
+            outage=told,
+            jobs=jobs,
+            near=near,
+            step=step,
+            starts=for_field(told["starts_at"]),
+            ends=for_field(told["ends_at"]),
+            faults=faults or {},
+            typed=typed(),
+        )
 
 
 def _same(rev: int | None) -> Callable[[int], None]:

@@ -43,7 +43,7 @@ from fieldsvc.work.models import DispatchArea, DispatchDecision, DispatchRun, Jo
 
 OPEN = ("queued", "running")
 AREAS_SHOWN = 40
-_OF_MODE = {"insert": ("job_id",), "crew_out": ("without_crew_ids",)}
+_OF_MODE = {"insert": {"job"}, "crew_out": {"without_crew_ids"}}
 """What only one mode asks for; all others take territories and kinds."""
 
 
@@ -92,7 +92,7 @@ def start_run() -> Any:
     """Ask for a run; workers do it."""
     try:
         with form(RunForm, _asked()) as body, transaction():
-            body["job_id"] = _job_id(body.pop("job", None), body.get("job_id"))
+            body["job_id"] = _job_id(body.pop("job", None))
             run = dispatch.request(actor().source(utc_now()), scope=actor().scope, **body)
             run_id = run.id
     except Refused as refused:
@@ -192,15 +192,15 @@ def _asked() -> dict[str, Any]:
     """What was typed, without what belongs to another mode: its fields are hidden, and may still hold something."""
     given = as_sent(RunForm, entered(RunForm))
     mode = given.get("mode", "fill")
-    others = {"job", "job_id", "without_crew_ids", "territory_ids", "kinds"}
-    mine = {*_OF_MODE.get(mode, ("territory_ids", "kinds")), *(("job",) if mode == "insert" else ())}
-    return {name: value for name, value in given.items() if name not in others - mine}
+    asks = {"job", "job_id", "without_crew_ids", "territory_ids", "kinds"}
+    mine = _OF_MODE.get(mode, {"territory_ids", "kinds"})
+    return {name: value for name, value in given.items() if name not in asks - mine}
 
 
-def _job_id(number: str | None, job_id: str | None) -> str | None:
-    """The job that is meant by its number, for who may see it; what is typed stands above what the address said."""
+def _job_id(number: str | None) -> str | None:
+    """The job with this number, for who may see it."""
     if number is None:
-        return job_id
+        return None
     wanted = queries.jobs(queries.Wanted(), actor().scope).where(Job.number == number)
     found = db.session.scalar(wanted)
     if found is None:

@@ -262,14 +262,19 @@ def test_outages_are_entered_and_called_off_and_inspections_made(app: Flask) -> 
     page = visitor.get(made.location).text
     assert "Outage of T1" in page and "T1" in visitor.get("/outages?area=T1&state=").text
     assert Visitor(app, "dispatcher", [ids["B"]]).get(made.location).status_code == 404
-    stale = visitor.post(f"{made.location}/cancel", reason="put off", rev=7)
+    late = visitor.post(str(made.location), starts_at=f"{day}T09:00", ends_at=f"{day}T08:00", rev=1)
+    assert late.status_code == 422 and "must be after starts_at" in late.text and f'value="{day}T09:00"' in late.text
+    later: dict[str, Any] = {"starts_at": f"{day}T09:00", "ends_at": f"{day}T13:00", "reason": "switchgear"}
+    assert visitor.post(str(made.location), **later, rev=1).status_code == 303
+    stale = visitor.post(f"{made.location}/cancel", why="put off", rev=7)
     assert stale.status_code == 412 and "has been changed meanwhile" in stale.text
-    assert visitor.post(f"{made.location}/cancel", reason="put off", rev=1).status_code == 303
-    assert auditor.post(f"{made.location}/cancel", reason="x", rev=1).status_code == 403
+    assert visitor.post(f"{made.location}/cancel", why="put off", rev=2).status_code == 303
+    assert auditor.post(f"{made.location}/cancel", why="x", rev=1).status_code == 403
     until = (utc_now() + timedelta(days=400)).date().isoformat()
     due = visitor.get(f"/inspections?until={until}").text
     customers = re.findall(r'name="customer_ids" value="([^"]+)"', due)
     assert customers and 'name="customer_ids"' not in auditor.get(f"/inspections?until={until}").text
+    assert "Tick at least one customer" in visitor.post("/inspections", until=until).text
     done = visitor.post("/inspections", until=until, customer_ids=customers[:1])
     assert done.status_code == 303 and "1 job has been made." in visitor.get(done.location).text
     assert customers[0] not in visitor.get(f"/inspections?until={until}").text

@@ -45,6 +45,13 @@ if (accept) {
   tell();
 }
 
+// How far it is, told once each time it changes: what htmx puts in anew would be read out every time.
+const said = document.getElementById("progress-said");
+document.addEventListener("htmx:afterSwap", ({ detail }) => {
+  const text = detail.target.querySelector(".progress-text")?.textContent.trim().replace(/\s+/g, " ");
+  if (said && text && said.textContent !== text) said.textContent = text;
+});
+
 // The difference, when it comes near the window: map and timeline are large.
 const picture = document.getElementById("picture");
 if (picture) {
