@@ -255,6 +255,8 @@ def operation(job_id: str, op_id: str) -> str:
         found = queries.job(job_id, actor().scope)
         way = _way(found, op_id)
         names = Names()
+        names.want("device", way.row.device_id)
+        names.want("crew", way.row.crew_id)
         names.gather(way.content)
         names.gather(way.row.outcome or {})
         files = db.session.scalars(select(Attachment).where(Attachment.op_id == way.row.op_id).limit(FILES)).all()
