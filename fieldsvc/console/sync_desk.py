@@ -74,24 +74,25 @@ def sync_desk() -> str:
     """All of it; only the part that changes for a page that asks for news of itself."""
     args, now = asked(DeskFilters), utc_now()
     with reading():
-        visible = crews.visible_ids(actor())
-        standing = desk.devices(visible, now, positions.fresh())
+        of = _crews(args.get("crew"))
+        standing = desk.devices(of, now, positions.fresh())
         found: dict[str, Any] = {
             "args": args, "now": now, "counts": desk.counts(standing), "total": len(standing),
-            "revoked": desk.revoked_count(visible), "crews": crews.brief(actor()), "views": _numbers(standing),
+            "revoked": desk.revoked_count(of), "crews": crews.brief(actor()), "views": _numbers(standing),
             "why": why, "tiles": TILES, "leads_to": _LEADS_TO, "grave": _GRAVE,
             "forced_at": lambda row: desk.forced_at(row, now),
         }  # fmt: skip
-        of = [args["crew"]] if "crew" in args and _mine(args["crew"], visible) else visible
-        if "crew" in args and of is visible:
-            of = []
         found |= _LISTS.get(args["show"], _operations)(of, args, standing, now)
         piece = request.headers.get("HX-Target") == "desk"
         return render_template("_sync_desk.html" if piece else "sync_desk.html", **found)
 
 
-def _mine(crew_id: str, visible: list[str] | None) -> bool:
-    return visible is None or crew_id in visible
+def _crews(wanted: str | None) -> list[str] | None:
+    """The crews whose devices are looked at: the visitor's, or the one that is wanted if it is among them."""
+    visible = crews.visible_ids(actor())
+    if wanted is None:
+        return visible
+    return [wanted] if visible is None or wanted in visible else []
 
 
 def _numbers(standing: Sequence[Standing]) -> dict[str, int]:
@@ -124,7 +125,7 @@ def _devices(
 
 def _fits(one: Standing, args: Mapping[str, Any]) -> bool:
     problem, text = args.get("problem"), args.get("q", "").casefold()
-    if problem not in (None, "revoked", *one.problems) or args.get("crew") not in (None, one.crew.id):
+    if problem not in (None, "revoked", *one.problems):
         return False
     return not text or any(text in str(part or "").casefold() for part in _texts(one))
 

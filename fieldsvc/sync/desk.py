@@ -161,18 +161,20 @@ class _Facts:
 _op = InboxOperation
 
 
+# Grouped by install, of which each belongs to one device: that is the order of the small indexes of what waits.
+_owner = func.min(_op.device_id)
+
+
 def _held() -> dict[str, Some]:
-    rows = select(_op.device_id, func.count(), func.min(_op.received_at)).where(HELD).group_by(_op.device_id)
+    rows = select(_owner, func.count(), func.min(_op.received_at)).where(HELD).group_by(_op.install_id)
     return {device_id: Some(count, since) for device_id, count, since in db.session.execute(rows)}
 
 
 def _waiting() -> dict[str, dict[str, Some]]:
     """Device → status → how many have come and are not decided, though nothing is missing."""
-    columns = (_op.device_id, _op.status, func.count(), func.min(_op.received_at))
+    rows = select(_owner, _op.status, func.count(), func.min(_op.received_at)).where(WAITING)
     found: dict[str, dict[str, Some]] = {}
-    for device_id, status, count, since in db.session.execute(
-        select(*columns).where(WAITING).group_by(_op.device_id, _op.status)
-    ):
+    for device_id, status, count, since in db.session.execute(rows.group_by(_op.install_id, _op.status)):
         found.setdefault(device_id, {})[status] = Some(count, since)
     return found
 
@@ -194,7 +196,10 @@ def _files() -> dict[str, Some]:
 
 
 def _outcomes(beyond: Any) -> Any:
-    """Joins a device with the outcomes in its own feed that come after ``beyond``."""
+    """Joins a device with the outcomes in its own feed that come after ``beyond``.
+
+    As an outer join, so that every database begins with the devices: there are few of them, and all feeds are long.
+    """
     return and_(
         SyncFeed.scope == literal(outcomes.device_scope("")) + Device.id,
         SyncFeed.seq > func.coalesce(beyond, 0),
@@ -210,10 +215,10 @@ def _unheard() -> dict[str, tuple[Some, int]]:
             Device.id,
             func.sum(case((fresh, 1), else_=0)),
             func.min(case((fresh, _op.decided_at), else_=None)),
-            func.count(),
+            func.count(SyncFeed.entity_id),
         )
-        .join(SyncFeed, _outcomes(Device.seen_seq))
-        .join(_op, _op.op_id == SyncFeed.entity_id)
+        .outerjoin(SyncFeed, _outcomes(Device.seen_seq))
+        .outerjoin(_op, _op.op_id == SyncFeed.entity_id)
         .where(Device.revoked_at.is_(None))
         .group_by(Device.id)
     )
@@ -306,9 +311,9 @@ def unheard(crew_ids: Collection[str] | None) -> Select[InboxOperation]:
     """Decided operations whose device cannot know it yet: their outcome has not been handed to it, or it has not shown
     that it holds it; to be ordered and paged by the caller.
     """
-    query = select(_op).join(SyncFeed, SyncFeed.entity_id == _op.op_id)
-    query = query.join(Device, _outcomes(Device.seen_seq)).where(Device.revoked_at.is_(None))
-    return _of_crews(query, crew_ids)
+    told = select(SyncFeed.entity_id).select_from(Device).outerjoin(SyncFeed, _outcomes(Device.seen_seq))
+    told = told.where(Device.revoked_at.is_(None))
+    return select(_op).where(_op.op_id.in_(_of_crews(told, crew_ids)))
 
 
 def files(crew_ids: Collection[str] | None) -> Select[Attachment]:

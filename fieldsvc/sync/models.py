@@ -56,10 +56,11 @@ class InboxOperation(Base):
         Index("ix_operation_waiting", "install_id", "seq", sqlite_where=WAITING, postgresql_where=WAITING),
         Index("ix_operation_held", "install_id", "seq", sqlite_where=HELD, postgresql_where=HELD),
         Index("ix_operation_entity_id", "entity_id"),
+        Index("ix_operation_device_id_received_at", "device_id", "received_at"),
     )
 
     op_id: Mapped[str] = mapped_column(String(80), primary_key=True)
-    device_id: Mapped[str] = mapped_column(ForeignKey("device.id"), index=True)
+    device_id: Mapped[str] = mapped_column(ForeignKey("device.id"))
     crew_id: Mapped[str] = mapped_column(String(36))
     install_id: Mapped[str] = mapped_column(String(80))
     seq: Mapped[int] = mapped_column(BigInteger)

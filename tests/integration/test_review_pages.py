@@ -127,7 +127,7 @@ def test_what_is_never_taken_over_says_why_and_the_second_account_stands_beside_
     said = text(page)
     assert "SOMEBODY-ELSES ≠" in said and f"{place.asset_no} ≠" in said and "no such meter on record" in said
     assert "(48213.6 − 48000) × 1 = 213.6 kWh" in said
-    assert 'value="apply"' not in page.text and "is not possible now." in said
+    assert 'value="apply"' not in page.text and "is not possible now:" in said
     refused = person.post(f"/reviews/{wrong}", decision="apply", note="take it", **fields_of(page))
     assert refused.status_code == 409 and "Nothing has been changed." in text(refused) and "take it" in refused.text
 
