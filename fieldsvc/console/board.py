@@ -5,6 +5,7 @@ A filter that cannot be used is said beside its field and left out; the page is 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -156,14 +157,20 @@ def known() -> Known:
     if actor().scope is not None:
         query = query.where(among(Territory.id, sorted(actor().scope or ())))
     crews = select(Crew.id, Crew.code, Crew.name, Crew.territory_ids).where(Crew.active).order_by(Crew.code)
+    territories = [(row.id, row.name) for row in db.session.execute(query)]
     return Known(
-        [(row.id, row.name) for row in db.session.execute(query)],
+        sorted(territories, key=lambda one: _natural(one[1])),
         [
             (row.id, f"{row.code} · {row.name}")
             for row in db.session.execute(crews)
             if actor().sees_any(row.territory_ids)
         ],
     )
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """District 9 before District 10."""
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d{1,9})", name)]
 
 
 # ----- the page

@@ -68,7 +68,7 @@ function inStep() {
   for (const view of document.querySelectorAll(".views form, .views .act")) view.action = `${view.action.split("?")[0]}?${query}`;
   if (store.filters.toString() !== query.toString()) {
     store.filters = query;
-    store.load().catch((error) => notice(error.message, true));
+    store.load().catch((error) => error.problem && notice(error.message, true));
   }
 }
 document.addEventListener("htmx:afterSettle", ({ detail }) => {
@@ -84,10 +84,15 @@ document.addEventListener("timeline:day", (event) => {
   field.dispatchEvent(new Event("change", { bubbles: true }));
 });
 
-store
-  .load()
-  .then(() => follow(store, line))
-  .catch((error) => {
+/** Without an answer it is asked again, until there is one. */
+async function start() {
+  try {
+    await store.load();
+    follow(store, line);
+  } catch (error) {
     line("cut");
-    notice(error.message, true);
-  });
+    if (error.problem) notice(error.message, true);
+    setTimeout(start, 5_000);
+  }
+}
+start();
