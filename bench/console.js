@@ -1,0 +1,60 @@
+// What bench/console.py puts into a page before its own scripts: a watch for when it has come to rest, and what to do.
+
+window.bench = { last: 0 };
+
+new MutationObserver((changes) => {
+  const ticks = ({ target }) => (target.nodeType === 1 ? target : target.parentElement)?.closest(".countdown, .vis-current-time");
+  if (changes.some((one) => !ticks(one))) bench.last = performance.now();
+}).observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
+
+/** Milliseconds from `from` to the last change after which nothing changes for half a second. */
+bench.still = async (from) => {
+  for (;;) {
+    const last = bench.last;
+    await new Promise((done) => setTimeout(done, 500));
+    if (bench.last === last && last > from) return last - from;
+  }
+};
+
+/** Milliseconds from a click on `selector` until the page is at rest. */
+bench.click = (selector) => {
+  const from = performance.now();
+  document.querySelector(selector).click();
+  return bench.still(from);
+};
+
+/** Milliseconds of each frame during four seconds in which the map is zoomed in and out. */
+bench.zoom = async () => {
+  const map = document.querySelector("#map .leaflet-container") ?? document.getElementById("map");
+  const box = map.getBoundingClientRect();
+  const at = { clientX: box.x + box.width / 2, clientY: box.y + box.height / 2, bubbles: true, cancelable: true };
+  let turn = 0;
+  const turning = setInterval(() => map.dispatchEvent(new WheelEvent("wheel", { ...at, deltaY: turn++ % 6 < 3 ? -120 : 120 })), 300);
+  const frames = [];
+  const ends = performance.now() + 4000;
+  for (let before = performance.now(); before < ends; ) {
+    await new Promise(requestAnimationFrame);
+    const now = performance.now();
+    frames.push(now - before);
+    before = now;
+  }
+  clearInterval(turning);
+  return frames;
+};
+
+/** Milliseconds that the libraries alone take to show `points`, as markers and clusters of their own making. */
+bench.bare = async ([styles, scripts, points]) => {
+  for (const href of styles) document.head.append(Object.assign(document.createElement("link"), { rel: "stylesheet", href }));
+  for (const src of scripts) {
+    await new Promise((onload) => document.head.append(Object.assign(document.createElement("script"), { src, onload })));
+  }
+  const element = document.createElement("div");
+  element.style.height = "500px";
+  document.body.replaceChildren(element);
+  await new Promise(requestAnimationFrame);
+  const from = performance.now();
+  const map = L.map(element, { maxZoom: 19 }).setView([40.7, -73.95], 10);
+  map.addLayer(L.markerClusterGroup().addLayers(points.map(([lon, lat]) => L.marker([lat, lon]))));
+  await new Promise(requestAnimationFrame);
+  return performance.now() - from;
+};
