@@ -292,8 +292,9 @@ def _stay(url: str, password: str, data_dir: Path, story: Story) -> None:
     from fieldsvc.demo.stage import ROLES
 
     story.section("Yours now")
-    story.say(f"The service stays up at {url}", "bold")
+    story.say(f"The service stays up. Open {url} in a browser and sign in.", "bold")
     story.say(f"Accounts {', '.join(ROLES)}; the password of all three, shown this once: {password}")
+    story.say("Or by the API:", "dim")
     login = f'\'{{"username":"dispatcher","password":"{password}"}}\''
     story.command(f"curl -s {url}/v1/tokens -H 'Content-Type: application/json' -d {login}")
     story.say(f"Ctrl-C ends it. Data in {data_dir}; the next demo starts afresh.", "dim")
