@@ -6,14 +6,14 @@ from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Any
 
-from flask import Response, current_app, render_template, url_for
+from flask import Response, current_app, render_template, request, url_for
 from flask_babel import gettext as _
 from flask_babel import ngettext
 from sqlalchemy import select
 
-from fieldsvc import queue
+from fieldsvc import kinds, queue
 from fieldsvc.api import paging
-from fieldsvc.api.campaigns import ITEM_REASONS, Day
+from fieldsvc.api.campaigns import ITEM_REASONS, CampaignNew, Day
 from fieldsvc.api.inspections import MOST_AT_ONCE, DueNew
 from fieldsvc.api.jobs import Reason
 from fieldsvc.api.outages import STATES, OutageEdit, OutageNew
@@ -21,8 +21,23 @@ from fieldsvc.api.schemas import Choice, Flag, Int, PageArgs, Schema, Text
 from fieldsvc.base.clock import utc_now
 from fieldsvc.base.db import among, db, reading, transaction
 from fieldsvc.base.errors import FieldsvcError
-from fieldsvc.console.frame import DISPATCHERS, Refused, actor, asked, done, entered, form, further, page, pages, typed
+from fieldsvc.console.frame import (
+    DISPATCHERS,
+    Refused,
+    actor,
+    asked,
+    choices,
+    done,
+    entered,
+    form,
+    further,
+    page,
+    pages,
+    typed,
+)
 from fieldsvc.console.local_times import as_sent, for_field
+from fieldsvc.console.runs import territory_choices
+from fieldsvc.geo.hours import DAYS
 from fieldsvc.records.models import Customer
 from fieldsvc.work import campaigns as bulk
 from fieldsvc.work import inspections as turns
@@ -70,6 +85,29 @@ def campaigns() -> str:
         found = paging.fetch(bulk.campaigns(actor().id, actor().scope), (Campaign.created_at, Campaign.id), args)
         rows = [bulk.row(one) for one in found.rows]
     return render_template("campaigns.html", campaigns=rows, more=further(found.next))
+
+
+@pages.get("/campaigns/new")
+@page(*DISPATCHERS)
+def new_campaign() -> str:
+    """The form that asks for a draft."""
+    return _campaign_form()
+
+
+@pages.post("/campaigns")
+@page(*DISPATCHERS)
+def ask_campaign() -> Any:
+    """Ask for the draft of a campaign; a worker makes it."""
+    lines = {name: request.form.get(name, "").split() for name in ("transformer_areas", "holidays")}
+    given = entered(CampaignNew) | {name: found for name, found in lines.items() if found}
+    try:
+        with form(CampaignNew, given | {"days_off": request.form.getlist("days_off")}) as body, transaction():
+            source, zone = actor().source(utc_now()), current_app.extensions["fieldsvc.settings"].zone
+            campaign_id = bulk.request(source, bulk.NewCampaign(**body), actor().scope, zone).id
+    except Refused as refused:
+        return _campaign_form(refused.faults), refused.status
+    queue.ring("run_campaign", campaign_id)
+    return done(_("The draft is being made."), url_for("console.campaign", campaign_id=campaign_id))
 
 
 @pages.get("/campaigns/<id:campaign_id>")
@@ -217,6 +255,21 @@ def _turn(campaign_id: str, schema: type[Schema], step: Callable[[dict[str, Any]
     if waits:
         queue.ring("run_campaign", campaign_id)
     return done(message, url_for("console.campaign", campaign_id=campaign_id))
+
+
+def _campaign_form(faults: dict[str, str] | None = None) -> str:
+    with reading():
+        places = territory_choices()
+    return render_template(
+        "campaign_new.html",
+        kind_names=choices(sorted(name for name, kind in kinds.discover().items() if kind.bulk)),
+        territories=places,
+        days=choices(DAYS),
+        days_off=request.form.getlist("days_off") if request.form else ["sat", "sun"],
+        given=request.form,
+        faults=faults or {},
+        typed=typed(),
+    )
 
 
 def _campaign(campaign_id: str, faults: dict[str, str] | None = None) -> str:

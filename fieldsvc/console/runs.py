@@ -35,8 +35,8 @@ from fieldsvc.console.frame import (
 )
 from fieldsvc.console.local_times import as_sent
 from fieldsvc.console.words import span
-from fieldsvc.people import crews
-from fieldsvc.people.models import Crew, Territory
+from fieldsvc.people import crews, territories
+from fieldsvc.people.models import Crew
 from fieldsvc.work import assignment, dispatch, queries
 from fieldsvc.work.dispatch import difference
 from fieldsvc.work.models import DispatchArea, DispatchDecision, DispatchRun, Job
@@ -218,9 +218,6 @@ def _form(faults: dict[str, str] | None = None) -> str:
     values = request.form if request.form else request.args
     with reading():
         job = _job(values.get("job_id")) if not values.get("job") else None
-        places = select(Territory.id, Territory.name).order_by(Territory.name)
-        if actor().scope is not None:
-            places = places.where(Territory.id.in_(sorted(actor().scope or ())))
         return render_template(
             "run_new.html",
             faults=faults or {},
@@ -230,14 +227,18 @@ def _form(faults: dict[str, str] | None = None) -> str:
             modes=dispatch.MODES,
             mode=values.get("mode") if values.get("mode") in dispatch.MODES else "fill",
             kind_names=choices(sorted(kinds.discover())),
-            territories=sorted(map(tuple, db.session.execute(places)), key=lambda place: _natural(place[1])),
+            territories=territory_choices(),
             crew_names=[(one["id"], f"{one['code']} · {one['name']}") for one in _crews()],
         )
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    """District 9 before District 10."""
-    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
+def territory_choices() -> list[tuple[str, str]]:
+    """The reader's territories, District 9 before District 10."""
+
+    def natural(choice: tuple[str, str]) -> list[tuple[int, str]]:
+        return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", choice[1])]
+
+    return sorted(((one.id, one.name) for one in territories.brief(actor())), key=natural)
 
 
 def _job(job_id: str | None) -> Job | None:

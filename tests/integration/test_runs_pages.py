@@ -14,7 +14,7 @@ from fieldsvc.base.clock import format_time, utc_now
 from fieldsvc.base.db import reading
 from fieldsvc.work import dispatch
 from tests.factories import make_crew, make_staff, make_territories
-from tests.integration.test_campaigns import ask, monday, settle
+from tests.integration.test_campaigns import monday, settle
 from tests.integration.test_dispatch import decisions, go
 from tests.integration.test_jobs import make
 from tests.visitor import Visitor
@@ -196,7 +196,7 @@ def test_nobody_meets_a_plan_of_other_territories_and_an_auditor_changes_nothing
         assert auditor.post(f"/runs/{run}/{step}", everything="true").status_code == 403
     assert run not in stranger.get("/runs").text and run in auditor.get("/runs").text
     page = auditor.get(f"/runs/{run}").text
-    assert not any(one in page for one in ("Accept all", 'name="job_ids"', "Once more"))
+    assert not any(one in page for one in ("Accept all", 'name="job_ids"', "Plan once more"))
     assert "New plan" not in auditor.get("/runs").text
     assert auditor.get("/runs/new").status_code == 403 and auditor.post("/runs", mode="fill").status_code == 403
 
@@ -217,12 +217,25 @@ def test_why_this_crew_and_why_not_that_one(app: Flask) -> None:
 
 
 def test_a_campaign_is_looked_at_released_and_called_off(app: Flask, drain: Callable[[], None]) -> None:
-    make_territories(app)
+    ids = make_territories(app)
     settle(app)
-    client = make_staff(app, "dispatcher")
-    draft = ask(client, drain, night_crews_per_day=1)
     visitor, auditor = Visitor(app, "dispatcher"), Visitor(app, "auditor")
-    path = f"/campaigns/{draft['id']}"
+    fields: dict[str, Any] = {"name": "Smart meters", "kind": "meter_change", "crews_per_day": 1}
+    fields |= {"from_day": monday().isoformat(), "until_day": (monday() + timedelta(days=11)).isoformat()}
+    for wrong, fault in (
+        ({}, "name transformer_areas, usage_point_ids or territory_ids"),
+        ({"transformer_areas": "T1", "until_day": "2020-01-01"}, "must not be before from_day"),
+        ({"transformer_areas": "T1\nnowhere"}, "there is no such transformer area: nowhere"),
+        ({"territory_ids": [ids["A"]], "holidays": "soon"}, "must be a day such as"),
+    ):
+        refused = visitor.post("/campaigns", **fields | wrong)
+        assert refused.status_code in (409, 422) and fault in refused.text and 'value="Smart meters"' in refused.text
+    assert auditor.post("/campaigns", **fields).status_code == 403
+    made = visitor.post("/campaigns", **fields, transformer_areas="T1\nT2", night_crews_per_day=1, days_off=["sat"])
+    assert made.status_code == 303
+    path = str(made.location)
+    assert "A worker gives every usage point its day" in visitor.get(path).text
+    drain()
     assert path in auditor.get("/campaigns").text and "Release" not in auditor.get(path).text
     page = visitor.get(f"{path}?reason=no_meter").text
     assert "U0" in page and "U1" not in page.split('id="items"')[1] and f"{path}/calendar.svg" in page
