@@ -13,6 +13,7 @@ from fieldsvc.api.incidents import MergeNew
 from fieldsvc.api.schemas import Choices, PageArgs
 from fieldsvc.base.clock import utc_now
 from fieldsvc.base.db import db, reading, transaction
+from fieldsvc.base.errors import Conflict
 from fieldsvc.console.frame import DISPATCHERS, Refused, actor, asked, done, form, further, page, pages, typed
 from fieldsvc.people.models import Territory
 from fieldsvc.records.models import Customer
@@ -75,7 +76,7 @@ def one_incident(incident_id: str) -> str:
     return _shown(incident_id, {})
 
 
-def _shown(incident_id: str, faults: dict[str, str]) -> str:
+def _shown(incident_id: str, faults: dict[str, str], refusal: str | None = None) -> str:
     with reading():
         found = incidents.find(incident_id, actor().scope)
         shown = incidents.page(found, actor().scope)
@@ -91,6 +92,7 @@ def _shown(incident_id: str, faults: dict[str, str]) -> str:
             customers=_by_id(Customer, [call["customer_id"] for call in shown["tickets"]]),
             places=_places(found),
             faults=faults,
+            refusal=refusal,
             typed=typed(),
         )
 
@@ -135,8 +137,13 @@ def merge_incidents(incident_id: str) -> Any:
 def decide_merge(merge_id: str, word: str) -> Any:
     """Carry a proposal out, decline it, or take a merge back."""
     decide = {"accept": merging.accept, "decline": merging.decline, "undo": merging.undo}[word]
-    with transaction():
-        into_id = decide(actor().source(utc_now()), merge_id, actor().scope).into_id
+    with reading():
+        into_id = incidents.find_merge(merge_id, actor().scope).into_id
+    try:
+        with transaction():
+            into_id = decide(actor().source(utc_now()), merge_id, actor().scope).into_id
+    except Conflict as error:  # somebody has decided meanwhile: the page says who
+        return _shown(into_id, {}, error.detail), error.status
     told = {
         "accept": _("Merged."),
         "decline": _("Declined: these stay different faults."),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from playwright.sync_api import Page, expect
 
 from tests import factories
-from tests.browser.console import Console
+from tests.browser.console import TABLET, Console
 from tests.integration.test_imports import import_customers
 from tests.running import Running
 from tests.visitor import PASSWORD
@@ -21,12 +21,15 @@ LONG = "乡村振兴农产品冷链物流与综合服务有限责任公司"
 def town(served: Running, code: str, west: float) -> list[str]:
     """A territory with three customers on one transformer area."""
     (territory_id,) = factories.make_territories(served.field.app, factories.square(code, west, SOUTH)).values()
+    head = "number,name,lon,lat,address,usage_point_number,transformer_area,feeder,meter_asset_no,installed_at,"
+    head += "last_reading_at,last_reading_total"
     rows = "".join(
         f"{code}-{n},{LONG} Very Long Name of a Customer Incorporated {n},{west + 0.05},{SOUTH + 0.05},"
-        f"{n} Long Lane {code},U-{code}-{n},TA-{code},F-{code}\n"
+        f"{n} Long Lane {code},U-{code}-{n},TA-{code},F-{code},M-{code}-{n},2024-01-01T00:00:00Z,"
+        f"2026-01-01T00:00:00Z,4711.5\n"
         for n in (1, 2, 3)
     )
-    import_customers(served.field.app, f"number,name,lon,lat,address,usage_point_number,transformer_area,feeder\n{rows}")
+    import_customers(served.field.app, f"{head}\n{rows}")
     return [territory_id]
 
 
@@ -76,18 +79,26 @@ def test_a_ticket_by_keyboard_alone_in_half_a_minute(console: Callable[..., Cons
     page.get_by_role("link", name="2 calls of 2 customers").click()
     expect(page.locator("#incident-map canvas, #incident-map svg").first).to_be_attached()
     assert desk.violations() == []
-    page.get_by_role("link", name="KB-1").or_(page.locator("main td a[href^='/customers/']")).first.click()
+    page.locator("main td a[href^='/customers/']").first.click()
+    assert desk.violations() == []
+    page.locator("main a[href^='/meters/']").first.click()
+    expect(page.locator("h1")).to_contain_text("M-KB-")
     assert desk.violations() == []
 
 
 def test_what_was_typed_outlives_the_session(console: Callable[..., Console], served: Running) -> None:
-    desk = console(territory_ids=town(served, "DR", WEST + 1))
+    desk = console(territory_ids=town(served, "DR", WEST + 1), theme="dark", size=TABLET)
     page = desk.open("/intake")
     page.locator("#who").press_sequentially("DR-1")
     page.locator("#found [role=option]").first.click()
     page.get_by_label("Low voltage").check()
     page.get_by_label("Fire").check()
     expect(page.locator("#known")).to_contain_text("DR-1")
+    assert desk.violations() == []
+    page.locator("summary[data-key=e]").click()
+    page.get_by_role("button", name="On the map").click()
+    page.locator("#intake-map [role=application]").press("Enter")  # the middle of the map
+    expect(page.locator("[name=lon]")).not_to_have_value("")
     page.get_by_label("What the caller says").fill("the lamp glows only")
     desk.context.clear_cookies()
     page.keyboard.press("Control+Enter")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -138,6 +139,17 @@ def test_a_form_that_is_sent_twice_makes_one_ticket_and_a_changed_one_is_asked_a
     assert len(tickets(field)) == 2
 
 
+def test_a_form_that_is_sent_twice_at_the_same_moment_makes_one_ticket(
+    field: Field, desk: Visitor, town: dict[str, str]
+) -> None:
+    other, key = Visitor(field.app, "dispatcher", [town["A"]]), key_of(desk)
+    with ThreadPoolExecutor(2) as hands:
+        answers = list(hands.map(lambda visitor: call(visitor, key, who="1001"), [desk, other]))
+    assert [answer.status_code for answer in answers] == [303, 303]
+    assert answers[0].location == answers[1].location
+    assert len(tickets(field)) == 1
+
+
 def test_the_same_trouble_and_the_fault_it_belongs_to_are_shown_before_and_the_dispatcher_has_the_last_word(
     field: Field, desk: Visitor
 ) -> None:
@@ -162,7 +174,8 @@ def test_the_same_trouble_and_the_fault_it_belongs_to_are_shown_before_and_the_d
     assert desk.post(f"/incident-merges/{merge.group(1)}/undo").status_code == 303
     assert field.get(f"/v1/tickets/{added}")["incident_id"] != incident
     assert f"undone by {desk.username}" in desk.get(f"/incidents/{incident}").text
-    assert desk.post(f"/incident-merges/{merge.group(1)}/undo").status_code == 409
+    late = desk.post(f"/incident-merges/{merge.group(1)}/undo")
+    assert late.status_code == 409 and "the merge is undone" in late.text and f"undone by {desk.username}" in late.text
     others = [by_id[apart]["incident_id"]]
     assert desk.post(f"/incidents/{incident}/merge", incident_ids=others).status_code == 303
     assert field.get(f"/v1/tickets/{apart}")["incident_id"] == incident

@@ -67,6 +67,7 @@ function take(option) {
 who.addEventListener("input", () => {
   form.elements.customer_id.value = "";
   form.elements.usage_point_id.value = "";
+  for (const one of faults()) one.checked = one.value === "";
   takeFirst = false;
   asked += 1;
   if (!who.value.trim()) show(false);
@@ -146,13 +147,20 @@ known.addEventListener("click", (event) => {
   form.elements.usage_point_id.value = point.getAttribute("aria-pressed") === "true" ? "" : point.dataset.point;
   look(0);
 });
-// The choice of a fault must not lose the focus when the piece around it is replaced.
+// The choice of a fault stays when the piece around it is replaced, also by an answer from before the choice; so does
+// the focus.
+const faults = () => [...known.querySelectorAll("[name=fault]")];
 let held = null;
+let picked = "";
 known.addEventListener("htmx:beforeSwap", () => {
   held = known.contains(document.activeElement) ? document.activeElement.value : null;
+  picked = faults().find((one) => one.checked)?.value ?? "";
 });
 known.addEventListener("htmx:afterSwap", () => {
-  if (held !== null) [...known.querySelectorAll("[name=fault]")].find((one) => one.value === held)?.focus();
+  news.textContent = known.querySelector("[data-news]").textContent;
+  const kept = faults().find((one) => one.value === picked);
+  if (kept) kept.checked = true;
+  if (held !== null) faults().find((one) => one.value === held)?.focus();
 });
 
 // A place on the map. It is made when it is first wanted.
