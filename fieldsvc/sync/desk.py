@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import Row, Select, and_, case, exists, func, literal, select
+from sqlalchemy import Row, Select, and_, exists, func, literal, select
 from sqlalchemy.orm import aliased
 
 from fieldsvc.base.db import among, db
@@ -196,10 +196,7 @@ def _files() -> dict[str, Some]:
 
 
 def _outcomes(beyond: Any) -> Any:
-    """Joins a device with the outcomes in its own feed that come after ``beyond``.
-
-    As an outer join, so that every database begins with the devices: there are few of them, and all feeds are long.
-    """
+    """The outcomes in the own feed of a device that come after ``beyond``."""
     return and_(
         SyncFeed.scope == literal(outcomes.device_scope("")) + Device.id,
         SyncFeed.seq > func.coalesce(beyond, 0),
@@ -207,28 +204,24 @@ def _outcomes(beyond: Any) -> Any:
     )
 
 
+# One look into the index of a long table per device, rather than a join that may read all of it.
+
+
 def _unheard() -> dict[str, tuple[Some, int]]:
     """Device → outcomes that were not handed to it, and how many were and are not confirmed."""
-    fresh = SyncFeed.seq > func.coalesce(Device.told_seq, 0)
-    rows = db.session.execute(
-        select(
-            Device.id,
-            func.sum(case((fresh, 1), else_=0)),
-            func.min(case((fresh, _op.decided_at), else_=None)),
-            func.count(SyncFeed.entity_id),
-        )
-        .outerjoin(SyncFeed, _outcomes(Device.seen_seq))
-        .outerjoin(_op, _op.op_id == SyncFeed.entity_id)
-        .where(Device.revoked_at.is_(None))
-        .group_by(Device.id)
-    )
+    fresh = select(func.count()).where(_outcomes(Device.told_seq)).correlate(Device)
+    beyond = select(func.count()).where(_outcomes(Device.seen_seq)).correlate(Device)
+    since = select(func.min(_op.decided_at)).join(SyncFeed, SyncFeed.entity_id == _op.op_id)
+    since = since.where(_outcomes(Device.told_seq)).correlate(Device)
+    columns = (Device.id, fresh.scalar_subquery(), since.scalar_subquery(), beyond.scalar_subquery())
+    rows = db.session.execute(select(*columns).where(Device.revoked_at.is_(None)))
     return {row[0]: (Some(row[1], row[2]), row[3] - row[1]) for row in rows}
 
 
 def _received() -> dict[str, int]:
     """Device → how many operations have come since it said that it still holds some."""
-    said = and_(_op.device_id == Device.id, _op.received_at >= Device.pending_at)
-    query = select(Device.id, func.count()).join(_op, said).where(Device.pending > 0).group_by(Device.id)
+    come = select(func.count()).where(_op.device_id == Device.id, _op.received_at >= Device.pending_at)
+    query = select(Device.id, come.correlate(Device).scalar_subquery()).where(Device.pending > 0)
     return {device_id: count for device_id, count in db.session.execute(query)}  # noqa: C416 - a row is no pair to mypy
 
 
@@ -311,6 +304,7 @@ def unheard(crew_ids: Collection[str] | None) -> Select[InboxOperation]:
     """Decided operations whose device cannot know it yet: their outcome has not been handed to it, or it has not shown
     that it holds it; to be ordered and paged by the caller.
     """
+    # an outer join, so that SQLite begins with the devices: there are few of them, and the feed is long
     told = select(SyncFeed.entity_id).select_from(Device).outerjoin(SyncFeed, _outcomes(Device.seen_seq))
     told = told.where(Device.revoked_at.is_(None))
     return select(_op).where(_op.op_id.in_(_of_crews(told, crew_ids)))
