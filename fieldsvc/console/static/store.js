@@ -18,7 +18,8 @@ import { ask } from "./console.js";
 
 const AT_ONCE = 200; // ids in one address
 const ALL_ANEW = 1000; // when more than this has changed, everything is asked for
-const COUNTED = 5_000; // milliseconds: the numbers are not asked for more often
+const COUNTED = 1_000; // milliseconds: the numbers are not asked for more often,
+const MANY = 2_000; // and of more jobs than this five times less often
 
 export class Store extends EventTarget {
   /** @param {string} [query] the filters, as they stand in the address; `day` among them. */
@@ -80,11 +81,12 @@ export class Store extends EventTarget {
     if (ids.length) query.set("ids", ids.join(","));
     if (crews.length) query.set("crews", crews.join(","));
     const now = performance.now();
-    if (now - this.counted >= COUNTED) {
+    const pause = (this.counts.shown ?? 0) > MANY ? 5 * COUNTED : COUNTED;
+    if (now - this.counted >= pause) {
       this.counted = now;
       query.set("counts", "1");
     } else if (ids.length) {
-      this.recount ??= setTimeout(() => this.count(), COUNTED - (now - this.counted));
+      this.recount ??= setTimeout(() => this.count(), pause - (now - this.counted));
     }
     return `/board/jobs?${query}`;
   }

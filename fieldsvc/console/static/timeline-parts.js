@@ -111,7 +111,7 @@ export function waiting(job, crew) {
   if (crew) parts.push(make("span", "tl-has", crew.code));
   const text = spoken(job, crew);
   const classes = ["tl-job", "tl-chip", `tier-${tier(job)}`, near].filter(Boolean).join(" ");
-  return make("button", classes, parts, { type: "button", tabindex: "-1", "data-job": job.id, "aria-label": text, title: text });
+  return make("button", classes, parts, { type: "button", tabindex: "-1", "data-job": job.id, title: text });
 }
 
 /** A crew before its row: name and code, whether it is silent, how full its shift is, what it can. */
