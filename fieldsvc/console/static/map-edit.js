@@ -75,8 +75,9 @@ export function editAreas(view, geometry, callback = () => {}) {
     changed();
   };
 
+  map.getContainer().classList.add("drawing");
   map.pm.setLang(language === "zh" ? "zh" : "en");
-  map.pm.setGlobalOptions({ layerGroup: areas, snappable: true, allowSelfIntersection: false });
+  map.pm.setGlobalOptions({ layerGroup: areas, snappable: true, allowSelfIntersection: false, exitModeOnEscape: true });
   map.pm.addControls({
     position: "topleft", drawMarker: false, drawCircle: false, drawCircleMarker: false, drawPolyline: false, drawText: false, rotateMode: false,
     drawPolygon: true, drawRectangle: true, editMode: true, dragMode: true, cutPolygon: true, removalMode: true,
@@ -99,6 +100,7 @@ export function editAreas(view, geometry, callback = () => {}) {
     stop: () => {
       rest();
       map.pm.removeControls();
+      map.getContainer().classList.remove("drawing");
       map.off("pm:create", created).off("pm:cut", cut).off("pm:remove", removed);
       bar.remove();
       areas.remove();

@@ -74,7 +74,7 @@ export function legend(map, { crews = true } = {}) {
   box.append(node("summary", "", say.legend), body);
   box.open = sessionStorage.getItem("map-legend") === "open";
   box.addEventListener("toggle", () => sessionStorage.setItem("map-legend", box.open ? "open" : ""));
-  corner(map, "bottomleft", box);
+  corner(map, "bottomright", box);
 }
 
 /** Latitude and longitude as two fields, for those who do not click; `take({lon, lat})` when both are right. */

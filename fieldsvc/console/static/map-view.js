@@ -9,6 +9,7 @@ import { editAreas } from "./map-edit.js";
 
 const say = words("map-words");
 const PANES = { territories: 150, names: 350, routes: 420, halo: 590, stops: 640, crews: 645 };
+const LEAST = 80; // pixels that a map needs for anything to fit
 let made = 0;
 
 /**
@@ -42,7 +43,9 @@ export function createMap(element, options = {}) {
   map.attributionControl.setPrefix(false);
   for (const [name, zIndex] of Object.entries(PANES)) map.createPane(name).style.zIndex = zIndex;
   for (const name of ["territories", "names", "routes", "halo", "stops"]) map.getPane(name).classList.add("no-pointer");
-  map.getPane("mapPane").setAttribute("aria-hidden", "true");
+  // Marks are for the eye, as the list is for everybody; what opens on a click is for everybody, too.
+  for (const name of ["tilePane", "overlayPane", "shadowPane", "markerPane", ...Object.keys(PANES)]) map.getPane(name).setAttribute("aria-hidden", "true");
+  map.on("popupopen", ({ popup }) => popup.getElement().querySelector(".leaflet-popup-close-button")?.setAttribute("aria-label", say.close));
   L.control.zoom({ zoomInTitle: say.zoomIn, zoomOutTitle: say.zoomOut }).addTo(map);
   const view = { map, jobs: new JobMarks(map), crews: new CrewMarks(map), routes: new Routes(map) };
   toolbar(map, say.view, [button("fit", say.fit, () => view.fit())]);
@@ -55,6 +58,9 @@ export function createMap(element, options = {}) {
     showRoute: (points) => view.routes.show(points),
     setView: ({ lon, lat }, zoom = 15) => map.setView([lat, lon], zoom, { animate: false }),
     fit: ({ maxZoom = 16 } = {}) => {
+      const { x, y } = map.getSize();
+      view.unfitted = Math.min(x, y) < LEAST; // folded away, or not laid out yet
+      if (view.unfitted) return;
       const shown = [view.jobs.bounds(), view.crews.bounds()].filter(Boolean);
       const bounds = shown.length ? shown.reduce((all, one) => L.latLngBounds(all.getSouthWest(), all.getNorthEast()).extend(one)) : base.bounds();
       if (bounds) map.fitBounds(bounds, { padding: [24, 24], maxZoom, animate: false });
@@ -69,7 +75,10 @@ export function createMap(element, options = {}) {
   view.recalled = Boolean(kept);
   if (options.remember) map.on("moveend", () => remember(options.remember, map));
   base.ready.then(() => !view.recalled && map.getZoom() <= 2 && view.fit());
-  new ResizeObserver(() => map.invalidateSize({ pan: false })).observe(canvas);
+  new ResizeObserver(() => {
+    map.invalidateSize({ pan: false });
+    if (view.unfitted) view.fit();
+  }).observe(canvas);
   return view;
 }
 
@@ -144,11 +153,21 @@ function pick(view, callback, value) {
 }
 
 function draw(map, shape, callback) {
-  map.pm.setLang(language);
-  map.once("pm:create", ({ layer }) => {
+  const container = map.getContainer();
+  map.pm.disableDraw();
+  map.pm.setLang(language === "zh" ? "zh" : "en");
+  map.pm.setGlobalOptions({ exitModeOnEscape: true });
+  const take = ({ layer }) => {
     const ring = layer.getLatLngs()[0].map(({ lng, lat }) => [lng, lat]);
     layer.remove();
     callback(ring);
+  };
+  map.on("pm:create", take);
+  map.once("pm:drawend", () => {
+    container.classList.remove("drawing");
+    setTimeout(() => map.off("pm:create", take)); // what was drawn comes after the end of drawing
   });
-  map.pm.enableDraw(shape, { snappable: false, finishOn: "dblclick", pathOptions: { className: "drawn" }, templineStyle: { className: "drawn" }, hintlineStyle: { className: "drawn hint" } });
+  container.classList.add("drawing");
+  const look = { className: "drawn" };
+  map.pm.enableDraw(shape, { snappable: false, finishOn: "dblclick", pathOptions: look, templineStyle: look, hintlineStyle: { className: "drawn hint" } });
 }

@@ -1,0 +1,100 @@
+"""The board's map in a browser: marks, areas that select, keyboard, text that stays text, and no tiles needed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from playwright.sync_api import Page, expect
+
+from tests.browser.console import Console
+from tests.browser.scene import Scene
+from tests.running import Running
+
+_MARKUP = "<img src=x onerror=document.title='caught'>"
+
+
+def _middle(page: Page, selector: str) -> tuple[float, float]:
+    box = page.locator(selector).first.bounding_box()
+    assert box is not None
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def test_the_map_shows_the_day_and_selects_by_area_and_by_keyboard(
+    served: Running, console: Callable[..., Console]
+) -> None:
+    scene = Scene(served.field)
+    odd = scene.job(_MARKUP, 0.08, 0.05)
+    person = console(territory_ids=[scene.territory_id])
+    page = person.open("/")
+    here = page.locator("#map")
+
+    # Without tiles the own territory is the ground, with its name; nothing is asked of anybody else.
+    expect(here.locator("path.territory")).to_have_count(1)
+    expect(here.locator(".territory-name")).to_contain_text("Harbour")
+    assert here.locator("img, .leaflet-tile").count() == 0
+    # The crews say when they were last heard of; what waits is marked by kind, urgency and progress.
+    expect(here.locator(f".crew.silent[data-crew='{scene.crews['silent']}']")).to_be_attached()
+    expect(here.locator(f".crew.fresh[data-crew='{scene.crews['near']}'] .crew-age")).to_have_text("now")
+    expect(here.locator(".cluster.hazard .cluster-sign.hazard")).to_have_text("!")
+    expect(here.locator(f".mark.over[data-job='{scene.jobs['done']}']")).to_be_attached()
+
+    # Field text is text: in what is shown on pointing, and in what opens on a click.
+    mark = f"#map .mark[data-job='{odd}'] .mark-body"
+    page.mouse.move(*_middle(page, mark))
+    expect(here.locator(".leaflet-tooltip")).to_contain_text(_MARKUP)
+    expect(here.locator(".halo")).to_be_attached()
+    page.mouse.click(*_middle(page, mark))
+    expect(here.locator(".leaflet-popup-content")).to_contain_text(_MARKUP)
+    expect(here.get_by_role("link", name=re.compile("Open J-"))).to_have_attribute("href", f"/jobs/{odd}")
+    assert here.locator("img, .leaflet-tile").count() == 0
+    assert page.title() != "caught"
+    here.locator(".leaflet-popup-close-button").click()
+
+    # An area selects what lies in it; so does a key for everything in view.
+    told = here.get_by_role("status")
+    here.get_by_role("button", name="Draw a rectangle to select jobs").click()
+    x, y = _middle(page, mark)
+    page.mouse.click(x - 15, y - 15)
+    page.mouse.move(x, y)
+    page.mouse.click(x + 15, y + 15)
+    expect(told).to_have_text("Jobs selected: 1")
+    expect(here.locator(f".mark.selected[data-job='{odd}']")).to_be_attached()
+    here.get_by_role("button", name="Select all jobs in view").focus()
+    page.keyboard.press("Enter")
+    expect(told).not_to_have_text("Jobs selected: 1")
+    everything = page.evaluate("() => document.querySelectorAll('#map .mark.selected, #map .cluster.selected').length")
+    assert everything > 5
+    here.get_by_role("button", name="Select none").click()
+    expect(here.locator(".mark.selected")).to_have_count(0)
+
+    # By keyboard there is a way past it, and the legend can be read.
+    here.get_by_role("link", name="Skip the map").focus()
+    page.keyboard.press("Enter")
+    expect(here.locator(".map-end")).to_be_focused()
+    here.get_by_text("Legend").click()
+    expect(here.get_by_text("Safety inspection")).to_be_visible()
+    assert [fault for fault in person.violations() if "map-" in fault or "leaflet" in fault] == []
+
+
+def test_a_job_dropped_on_a_crew_is_given_to_it_and_an_auditor_cannot(
+    served: Running, console: Callable[..., Console]
+) -> None:
+    scene = Scene(served.field)
+    waiting = scene.job("Waits", 0.08, 0.05)
+    auditor = console("auditor", territory_ids=[scene.territory_id])
+    page = auditor.open("/")
+    page.locator(f"#map .mark[data-job='{waiting}'] .mark-body").click()
+    expect(page.locator("#map .leaflet-popup-content")).to_contain_text("Waits")
+    assert page.locator("#map").get_by_role("button", name="Assign").count() == 0
+
+    person = console(territory_ids=[scene.territory_id])
+    page = person.open("/")
+    mark = f"#map .mark[data-job='{waiting}'] .mark-body"
+    expect(page.locator(mark)).to_be_attached()
+    page.mouse.move(*_middle(page, mark))
+    page.mouse.down()
+    page.mouse.move(*_middle(page, f"#map .crew[data-crew='{scene.crews['near']}'] .crew-pill"), steps=4)
+    expect(page.locator(".drag-hint")).to_contain_text("Crew")
+    page.mouse.up()
+    expect(page.locator(f"#map .mark.given[data-job='{waiting}'], dialog[open]").first).to_be_attached()
