@@ -89,6 +89,7 @@ bench: $(READY) $(LIBS) $(WORDS)
 	$(BIN)/python -m bench.dispatch --vrptw
 	$(BIN)/python -m bench.dispatch --large
 	$(BIN)/python -m bench.replay
+	$(BIN)/python -m bench.console
 
 format: $(READY)
 	$(BIN)/ruff check --fix-only --exit-zero
