@@ -87,6 +87,7 @@ class Timeline {
     this.crews = new Map();
     this.jobs = new Map(); // key → job
     this.marked = new Set();
+    this.chips = new Map(); // job → what stands in the strip
     this.pending = new Set(); // jobs whose drop is not settled
     this.focused = null;
     this.day = dayOf(Date.now());
@@ -380,20 +381,38 @@ class Timeline {
   }
 
   drawTray() {
-    if (!this.options.tray) return;
+    if (!this.options.tray || this.tray.querySelector(".dragging")) return;
     const open = [...this.jobs.values()].filter((job) => !job.ghost && movable(job) && (!job.crew_id || !job.planned_start));
     open.sort((a, b) => (a.due_at ?? "9").localeCompare(b.due_at ?? "9") || a.priority - b.priority || a.number.localeCompare(b.number));
     const shown = open.slice(0, MOST_WAITING);
-    const parts = [make("span", "tl-tray-title", fill(say.waiting_count, { count: open.length }))];
-    parts.push(...shown.map((job) => waiting(job, this.crews.get(job.crew_id))));
+    const parts = [this.trayTitle(open.length), ...shown.map((job) => this.chip(job))];
     if (open.length > shown.length) parts.push(make("span", "quiet nowrap", fill(say.more, { count: open.length - shown.length })));
     if (!open.length) parts.push(make("span", "quiet", say.none_waiting));
+    const kept = new Set(shown.map((job) => job.id));
+    for (const id of this.chips.keys()) if (!kept.has(id)) this.chips.delete(id);
+    if (parts.length === this.tray.children.length && parts.every((part, place) => part === this.tray.children[place])) return;
     const had = this.tray.contains(document.activeElement) ? document.activeElement.dataset.job : null;
     this.tray.replaceChildren(...parts);
     count(this.tray);
-    for (const one of this.tray.querySelectorAll("[data-job]")) this.dress(one, one.dataset.job);
     this.rove();
-    if (had) this.tray.querySelector(`[data-job="${CSS.escape(had)}"]`)?.focus();
+    if (had) this.chips.get(had)?.element.focus();
+  }
+
+  trayTitle(waitingNow) {
+    this.title ??= make("span", "tl-tray-title");
+    this.title.textContent = fill(say.waiting_count, { count: waitingNow });
+    return this.title;
+  }
+
+  /** The chip of a job; the one that is there as long as nothing in it has changed, so that no drag loses its hold. */
+  chip(job) {
+    const look = [job.rev, job.due_at, job.crew_id, job.title, job.tier, danger(job)].join("|");
+    const known = this.chips.get(job.id);
+    if (known?.look === look) return known.element;
+    const element = waiting(job, this.crews.get(job.crew_id));
+    this.dress(element, job.id);
+    this.chips.set(job.id, { look, element });
+    return element;
   }
 
   // ----- pointing, selecting, keyboard
@@ -503,6 +522,7 @@ class Timeline {
   moving(item, callback) {
     callback(item);
     const start = new Date(item.start).toISOString();
+    if (!this.hint) document.documentElement.classList.add("is-dragging");
     this.hint ??= drag.hint();
     const job = this.jobs.get(item.id);
     this.tell([job.id], { crewId: item.group, start });
@@ -592,6 +612,8 @@ class Timeline {
     this.told = null;
     this.hint?.close();
     this.hint = null;
+    document.documentElement.classList.remove("is-dragging");
+    queueMicrotask(() => this.drawTray());
   }
 }
 
