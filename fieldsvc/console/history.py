@@ -14,9 +14,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 import orjson
-from flask import Response, render_template, request, stream_with_context
+from flask import Response, redirect, render_template, request, stream_with_context
 from flask_babel import gettext as _
 from sqlalchemy import or_, select
+from werkzeug.datastructures import MultiDict
 
 from fieldsvc import kinds
 from fieldsvc.api import paging
@@ -26,7 +27,7 @@ from fieldsvc.base.clock import format_time, utc_now
 from fieldsvc.base.db import db, reading, transaction
 from fieldsvc.base.errors import Invalid
 from fieldsvc.console.frame import actor, choices, further, page, pages
-from fieldsvc.console.local_times import as_sent, in_words
+from fieldsvc.console.local_times import as_sent, for_field, in_words
 from fieldsvc.console.telling import Names
 from fieldsvc.history import export
 from fieldsvc.history import page as entries
@@ -63,19 +64,25 @@ class Export(Filter):
 @page()
 def history() -> Any:
     """What happened in one's territories, the newest first."""
+    given = _typed(request.args)
+    if (sent := as_sent(Filter, given)) != given:
+        return redirect(f"{request.path}?{urlencode(sent)}")  # an address that means the same in every zone
     with reading():
         try:
-            args = _read(Filter, request.args)
+            args = _read(Filter, given)
         except Invalid as error:
             return _page((), None, faults=_beside(error)), 422
         listed = paging.fetch(entries.entries(_wanted(args), actor().scope), (HistoryEntry.seq,), args)
         return _page(listed.rows, further(listed.next))
 
 
-def _read(schema: type[Filter], given: Mapping[str, str]) -> dict[str, Any]:
-    typed = {name: value.strip() for name, value in given.items() if value.strip() and name != "csrf_token"}
+def _typed(given: Mapping[str, str]) -> dict[str, str]:
+    return {name: value.strip() for name, value in given.items() if value.strip() and name != "csrf_token"}
+
+
+def _read(schema: type[Filter], typed: Mapping[str, str]) -> dict[str, Any]:
     with from_text():
-        args: dict[str, Any] = load(schema(), as_sent(schema, typed))
+        args: dict[str, Any] = load(schema(), dict(typed))
     return args
 
 
@@ -89,6 +96,7 @@ def _page(rows: Any, older: str | None, faults: Mapping[str, str] | None = None)
     if visible is not None:
         crew_list = crew_list.where(Crew.id.in_(visible))
     given = request.values
+    shown = MultiDict((name, _for_field(name, value)) for name, value in given.items())
     return render_template(
         "history.html",
         entries=rows,
@@ -100,8 +108,16 @@ def _page(rows: Any, older: str | None, faults: Mapping[str, str] | None = None)
         asked={key: given[key] for key in map(_key, _FILTERS) if given.get(key)},
         most=export.MOST,
         faults=faults or {},
-        typed=given,
+        typed=shown,
     )
+
+
+def _for_field(name: str, value: str) -> str:
+    """What stands in a field of the form; a time that cannot be read stays as it was typed."""
+    try:
+        return for_field(value) if name in ("from", "to") else value
+    except ValueError:
+        return value
 
 
 _FILTERS = "who kind job customer crew device operation action since until".split()
@@ -113,16 +129,18 @@ def _key(name: str) -> str:
 
 
 def _wanted(args: Mapping[str, Any]) -> Wanted:
-    """The filter with names as ids. A name that nobody has is looked for as it is, and finds nothing."""
+    """The filter with names as ids. A name that nobody has is looked for as it is, and finds nothing.
+
+    :raises Invalid: several people have that name.
+    """
     named = {
-        "who": select(Staff.id).where(or_(Staff.username == args.get("who"), Staff.display_name == args.get("who"))),
         "job": select(Job.id).where(Job.number == args.get("job")),
         "customer": select(Customer.id).where(Customer.number == args.get("customer")),
         "crew": select(Crew.id).where(Crew.code == args.get("crew")),
     }
     ids = {name: db.session.scalar(query) or args[name] for name, query in named.items() if name in args}
     return Wanted(
-        actor_id=ids.get("who"),
+        actor_id=_person(args["who"]) if "who" in args else None,
         job_kind=args.get("kind"),
         job_id=ids.get("job"),
         customer_id=ids.get("customer"),
@@ -135,13 +153,24 @@ def _wanted(args: Mapping[str, Any]) -> Wanted:
     )
 
 
+def _person(name: str) -> str:
+    """The account of that user name or, where only one is called so, of that full name."""
+    found = db.session.execute(
+        select(Staff.id, Staff.username).where(or_(Staff.username == name, Staff.display_name == name)).limit(3)
+    ).all()
+    exact = next((one.id for one in found if one.username == name), None)
+    if exact is None and len(found) > 1:
+        raise Invalid.field("who", _("Several people are called that: give the user name."))
+    return exact or (found[0].id if found else name)
+
+
 @pages.post("/history/export")
 @page()
 def export_history() -> Any:
     """What the filter finds as a file; more than :data:`export.MOST` entries are refused rather than cut off."""
     now = utc_now()
     try:
-        args = _read(Export, request.form)
+        args = _read(Export, _typed(request.form))
         with reading():
             wanted = _wanted(args)
             count, newest = export.extent(wanted, actor().scope)

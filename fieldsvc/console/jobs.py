@@ -71,6 +71,7 @@ def shown(job_id: str, now: datetime, **more: Any) -> str:
             "ways": journeys.told(ways.rows),
             "older_ways": ways.next,
             "undecided": journeys.undecided(found.id),
+            "untold": journeys.untold(found.id),
             "reviews": _open_reviews(found.id),
             "related": _related(found),
             "on_paper": on_paper,

@@ -35,7 +35,7 @@ _CODED = frozenset(
     "status kind op_kind verdict site_class reason outcome state resolution severity role ownership cause_major "
     "cause_minor action entity point source result grade grade_scheme position".split()
 )
-_TECHNICAL = frozenset({"policy_version", "assignment_rev", "body_sha256", "sha256", "field_revs"})
+_TECHNICAL = frozenset({"op_id", "policy_version", "assignment_rev", "body_sha256", "sha256", "field_revs"})
 _SHOWN = 60
 
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 import msgspec
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, func, literal, select
 
 from fieldsvc.base.db import db
 from fieldsvc.feed.models import SyncFeed
@@ -82,6 +82,23 @@ def undecided(job_id: str) -> int:
     """How many operations on a job have come and have no outcome yet."""
     waiting = of_job(job_id).where(InboxOperation.status.in_(UNDECIDED)).with_only_columns(func.count())
     return db.session.scalar(waiting) or 0
+
+
+def untold(job_id: str) -> int:
+    """How many operations on a job are decided and their devices have not been handed the outcome."""
+    place = (SyncFeed.entity == "outcome") & (SyncFeed.entity_id == InboxOperation.op_id)
+    place &= SyncFeed.scope == literal(outcomes.device_scope("")) + InboxOperation.device_id
+    behind = SyncFeed.seq > func.coalesce(Device.told_seq, 0)
+    forgotten = SyncFeed.seq.is_(None) & (InboxOperation.decided_at >= Device.pulled_at)
+    query = (
+        select(func.count())
+        .select_from(InboxOperation)
+        .join(Device, Device.id == InboxOperation.device_id)
+        .outerjoin(SyncFeed, place)
+        .where(InboxOperation.entity == "job", InboxOperation.entity_id == job_id)
+        .where(InboxOperation.status.not_in(UNDECIDED), Device.pulled_at.is_(None) | behind | forgotten)
+    )
+    return db.session.scalar(query) or 0
 
 
 def told(rows: Sequence[InboxOperation]) -> list[Journey]:

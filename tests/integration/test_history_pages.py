@@ -69,8 +69,10 @@ def test_filters_are_in_the_address_and_scope_is_kept(app: Flask, field: Field) 
 
     # Times are the visitor's: "from" now finds nothing of before.
     later = (utc_now() + timedelta(minutes=2)).strftime("%Y-%m-%dT%H:%M")
-    assert seqs(auditor.get(f"/history?from={later}")) == []
-    assert of_job[0] in seqs(auditor.get(f"/history?to={later}&job={number}"))
+    led = auditor.get(f"/history?from={later}")
+    assert (led.status_code, "from=" in led.location, "Z" in led.location) == (302, True, True), "as others read it"
+    assert seqs(auditor.get(led.location)) == [] and f'value="{later}"' in auditor.get(led.location).text
+    assert of_job[0] in seqs(auditor.get(f"/history?to={later}:00Z&job={number}"))
     wrong = auditor.get("/history?from=yesterday&action=DROP")
     assert wrong.status_code == 422
     assert 'id="f-from-fault"' in wrong.text and 'id="f-action-fault"' in wrong.text
