@@ -75,6 +75,11 @@ def test_streets_of_the_loaded_network_stand_in_for_tiles(
     assert visitor.get(box, Accept="application/json").json == {"lines": [[[111.502, 35.4], [111.502, 35.41]]]}
 
 
+def test_only_who_may_assign_can_drop_jobs_on_crews(app: Flask) -> None:
+    assert "data-assign" in Visitor(app).get("/").text
+    assert "data-assign" not in Visitor(app, "auditor").get("/").text
+
+
 def test_a_stranger_gets_no_map(app: Flask) -> None:
     for path in ("/map/territories", "/map/streets?bbox=0,0,1,1"):
         answer = app.test_client().get(
