@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from flask import Flask
 
 from fieldsvc import rules
 from fieldsvc.base.clock import utc_now
+from fieldsvc.base.db import transaction
+from fieldsvc.sync import reconcile
 from tests.evidence import entry, photo, upload
 from tests.factories import make_territories
 from tests.field import Field, Phone, checklist_codes, exchange, inspected, repaired
@@ -188,6 +191,42 @@ def test_photos_stand_beside_and_an_inspection_shows_its_items(app: Flask, field
     title = rules.load().checklist("safety_inspection", utc_now().date()).value["stages"][0]["items"][0]["title"]
     said = text(page)
     assert f"{code} {title}" in said and "A defect is opened:" in said and "The job becomes: In progress." in said
+
+
+def test_customers_forced_work_and_faults_of_ours(app: Flask, field: Field) -> None:
+    place, taken = field.place(), field.place()
+    crew = field.crew()
+    phone, other = field.phone(crew), field.phone(crew)
+    job = field.job("repair", crew, place)
+    phone.pull()
+    assert phone.send(
+        phone.edit(place.customer_id, {}, {"number": taken.customer_number, "phone": "138"}, "customer")
+    ) == ["parked"]
+    (review,) = field.reviews()
+    person = Visitor(app)
+    said = text(person.get(f"/reviews/{review['id']}"))
+    assert f"{taken.customer_number} ≠" in said and place.customer_number in said and "Phone becomes 138." in said
+    assert decide(person, review["id"], "apply").status_code == 303
+    assert field.get(f"/v1/customers/{place.customer_id}")["phone"] == "138"
+
+    late = other.op("job.complete", job, repaired(), depends_on=["never-came"])
+    assert other.push(late) == ["held"]
+    field.settle(utc_now() + timedelta(hours=25))
+    (review,) = field.reviews(job=job)
+    assert review["outcome"] == "forced"
+    said = text(person.get(f"/reviews/{review['id']}"))
+    assert "It was held for 24 hours" in said and "It has been applied already" in said
+    assert "takes nothing back that was applied" in said
+    assert decide(person, review["id"], "dismiss", "seen").status_code == 303
+
+    note = phone.op("note.add", job, {"text": "gate code 12"})
+    phone.push(note)
+    with app.app_context(), transaction():
+        reconcile._record_failure(note["op_id"], phone.install_id, utc_now(), 1, "KeyError")
+    (review,) = field.reviews(job=job)
+    assert "It is tried again." in text(person.get(f"/reviews/{review['id']}"))
+    assert decide(person, review["id"], "apply").status_code == 303
+    assert field.get(f"/v1/jobs/{job}")["notes"] == ["gate code 12"]
 
 
 def test_scope_and_roles(app: Flask, field: Field) -> None:
