@@ -237,7 +237,9 @@ def look_at_border() -> Any:
 def _save(body: dict[str, Any], rev: int | None) -> Territory:
     one = _foreseen(body)
     if one.entry is not None and not body["repaired"]:
-        raise Invalid.field("geometry", str(one.entry["problem"]))
+        reason = str(one.entry["problem"])
+        faults = [{"field": "geometry", "reason": reason}, {"field": "repaired", "reason": str(one.entry["action"])}]
+        raise Invalid(reason, errors=faults)
     return territories.save(actor(), _feature(body), utc_now(), rev=rev)
 
 

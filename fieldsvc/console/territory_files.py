@@ -53,6 +53,16 @@ class _Preview:
         counts["repaired"] = sum(one.entry is not None and one.fate != "refused" for one in self.foreseen)
         return counts
 
+    def code(self, one: Foreseen, chosen: str | None) -> str:
+        """The code of a feature; of one that is refused, what stands in the file for it."""
+        if one.shape is not None:
+            return one.shape.code
+        feature = self.contents.features[one.index]
+        properties = feature.get("properties") if isinstance(feature, dict) else None
+        name = chosen or self.contents.guessed.get("code")
+        value = properties.get(name) if isinstance(properties, dict) and name else None
+        return str(value)[:60] if isinstance(value, str | int) else ""
+
     @property
     def listed(self) -> list[Foreseen]:
         return sorted(self.foreseen, key=lambda one: (one.fate != "refused", one.entry is None, one.index))[:_SHOWN]
