@@ -88,6 +88,8 @@ def test_a_call_of_a_customer_shows_its_number_job_and_promise_and_the_next_form
     assert (ticket["customer_id"], ticket["hazards"], job["priority"]) == (customer_id, ["fire", "gas"], 1)
     assert str(ticket["number"]) in page.text and job["number"] in page.text and "promised for" in page.text
     assert 'data-draft-taken="intake"' in page.text and 'id="who" name="who" value=""' in page.text
+    begun = desk.get(f"/intake?customer={customer_id}").text
+    assert f'name="customer_id" value="{customer_id}"' in begun and 'value="1001 Ada &lt;script&gt;' in begun
     shown = desk.get(f"/tickets/{ticket['id']}").text
     assert "&lt;script&gt;" in shown and XSS not in shown
 
@@ -218,6 +220,8 @@ def test_nobody_sees_or_takes_in_what_lies_outside_and_auditors_change_nothing(
     auditor = Visitor(field.app, "auditor")
     assert auditor.get("/intake").status_code == 403
     assert call(auditor, key="k", who="1001").status_code == 403
+    refused = call(other, lon="111.65", lat="35.45", fault=incident)
+    assert refused.status_code == 422 and "there is no such incident" in refused.text
     page = auditor.get(f"/incidents/{incident}").text
     assert "Merge others" not in page and auditor.get("/tickets?state=open").status_code == 200
     assert auditor.post(f"/incidents/{incident}/merge", incident_ids=["x"]).status_code == 403

@@ -100,7 +100,7 @@ who.addEventListener("keydown", (event) => {
     const step = event.key === "ArrowDown" ? 1 : -1;
     if (list.hidden) show(true);
     else activate(found[(place + step + found.length) % found.length]);
-  } else if (event.key === "Enter" && !event.ctrlKey) {
+  } else if (event.key === "Enter" && !event.ctrlKey && !event.metaKey) {
     event.preventDefault();
     if (!chosen() && who.value.trim() && asked) takeFirst = true;
     else if (!chosen() && !list.hidden && active()) take(active());
@@ -128,7 +128,7 @@ for (const name of ["address", "lon", "lat"]) form.elements[name].addEventListen
 form.addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.isComposing) return;
   const pick = event.target.matches("input[type=radio], input[type=checkbox]");
-  if (pick || ((event.ctrlKey || event.metaKey) && event.target !== who)) {
+  if (pick || event.ctrlKey || event.metaKey) {
     event.preventDefault();
     form.requestSubmit();
   }
