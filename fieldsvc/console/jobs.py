@@ -178,12 +178,21 @@ class Checklist:
     stages: Sequence[tuple[str, Sequence[Point]]]
 
     @property
+    def points(self) -> list[Point]:
+        """All its items."""
+        return [point for _title, points in self.stages for point in points]
+
+    @property
     def total(self) -> int:
-        return sum(len(points) for _title, points in self.stages)
+        return len(self.points)
 
     @property
     def answered(self) -> int:
-        return sum(point.result is not None for _title, points in self.stages for point in points)
+        return sum(point.result is not None for point in self.points)
+
+    @property
+    def failed(self) -> int:
+        return sum(point.result == "fail" for point in self.points)
 
 
 def checklist(found: Job) -> Checklist | None:
