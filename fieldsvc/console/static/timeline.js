@@ -96,6 +96,7 @@ class Timeline {
     this.build();
     this.vis = new vis.Timeline(this.rows, this.items, this.groups, this.visOptions());
     this.vis.on("rangechanged", () => this.fillWindow());
+    this.rows.querySelector(".vis-left")?.setAttribute("tabindex", "0"); // it scrolls: by keyboard too
     this.listen();
     this.window();
   }
