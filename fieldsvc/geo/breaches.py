@@ -55,13 +55,23 @@ def at_its_best(question: Question, candidate: Candidate, travel: TravelTimes) -
         until = question.off_shift_until
         words = sentences.off_shift(candidate.code, until, question.now, question.zone).words
         refused.append(Breach("off_shift", HARD, words))
-    if refused or fault_of(question.job) is not None:
+    if any(breach.code not in _OVERRULED for breach in refused) or fault_of(question.job) == "no_place":
         return refused, None
-    found = explain(question, [candidate], travel).of(candidate.crew_id)
+    asked = replace(question, job=_overruled(question.job, candidate)) if refused else question
+    found = explain(asked, [candidate], travel).of(candidate.crew_id)
     assert found is not None
     if not found.possible:
-        return [Breach(found.rule, HARD, found.words)], None
-    return list(_of_verdict(question, found)), found.numbers["begin_at"]
+        return [*refused, Breach(found.rule, HARD, found.words)], None
+    return [*refused, *_of_verdict(asked, found)], found.numbers["begin_at"]
+
+
+_OVERRULED = frozenset({"skill", "equipment", "territory", "capacity"})
+"""Rules that a dispatcher may break and that leave open when the crew could be there."""
+
+
+def _overruled(job: PlanJob, candidate: Candidate) -> PlanJob:
+    """The job as if the crew could do it."""
+    return replace(job, skills=frozenset(), equipment=frozenset(), load=0, pinned=True, crew_id=candidate.crew_id)
 
 
 def at_a_time(

@@ -142,6 +142,10 @@ def test_what_breaks_has_to_be_seen_and_where_it_fits_best_is_found(app: Flask, 
     assert desk.post(other, "assign", crew_id=desk.two).status_code == 200
     start = parse_time(desk.job(other)["planned_start"])
     assert utc_now() < start < soon(10) and start.second == 0
+    # also one that cannot have it by the rules gets a time, if it is sent all the same
+    third = desk.new(required_skills=["welding"])
+    assert desk.post(third, "assign", crew_id=desk.two, anyway="true").status_code == 200
+    assert desk.job(third)["planned_start"] is not None
     # the crews, the best first, each with its reason
     ranked = desk.person.get(f"/assign/crews?job={desk.new()}", **DATA).json["crews"]  # type: ignore[index]
     assert [(row["crew_code"], row["possible"]) for row in ranked] == [("ONE", True), ("TWO", True)]

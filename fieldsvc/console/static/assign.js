@@ -161,7 +161,7 @@ class Chooser {
     const chosen = this.crew.value;
     const group = (label, rows) => (rows.length ? [make("optgroup", "", rows.map((row) => option(row.crew_id, `${row.name} · ${row.crew_code}`)), { label })] : []);
     const by = (possible) => found.crews.filter((row) => row.possible === possible);
-    this.why = new Map(found.crews.map((row) => [row.crew_id, row.words]));
+    this.why = new Map(found.crews.filter((row) => row.possible).map((row) => [row.crew_id, row.words]));
     this.crew.replaceChildren(option("", say.choose), ...group(say.could, by(true)), ...group(say.unknown, by(null)), ...group(say.cannot, by(false)));
     this.crew.value = chosen;
     this.reason.textContent = this.why.get(chosen) ?? "";

@@ -1,7 +1,7 @@
 // What stands in the timeline: crews' labels, jobs on their rows, jobs that wait. Elements only: text from records is
 // never read as HTML.
 
-import { time, words } from "./console.js";
+import { language, time, words } from "./console.js";
 import { dayOf } from "./zoned.js";
 
 const say = words("timeline-words");
@@ -87,7 +87,7 @@ export function jobOnRow(job, crew) {
   if (near) parts.push(make("span", `tl-due ${near}`, fill(say.due, { time: at(job.due_at, dayOf(job.planned_start ?? Date.now())) })));
   parts.push(make("span", "tl-title", job.title ?? ""));
   const text = spoken(job, crew);
-  return make("div", "tl-job", parts, { role: "button", tabindex: "-1", "data-job": job.id, "aria-label": text, title: text });
+  return make("div", "tl-job", parts, { role: "button", tabindex: "-1", "data-job": job.id, title: text });
 }
 
 function pin() {
@@ -114,19 +114,22 @@ export function waiting(job, crew) {
   return make("button", classes, parts, { type: "button", tabindex: "-1", "data-job": job.id, title: text });
 }
 
+const PERCENT = new Intl.NumberFormat(language, { style: "percent" });
+
 /** A crew before its row: name and code, whether it is silent, how full its shift is, what it can. */
 export function crewLabel(crew, load) {
   const name = make("span", "tl-name clip", crew.name, { title: `${crew.code} ${crew.name}` });
-  const top = [name, make("span", "tl-code mono", crew.code)];
   const second = [];
   if (crew.silent) {
     const since = crew.last_seen_at ? fill(say.silent_since, { time: at(crew.last_seen_at, dayOf(Date.now())) }) : say.silent;
     second.push(make("span", "tl-silent", say.silent, { title: since }));
   }
-  const text = load ? (load.shift ? fill(say.load, { jobs: load.jobs, percent: Math.round((load.minutes / load.shift) * 100) }) : fill(say.load_off, { jobs: load.jobs })) : "";
+  const share = load?.shift ? load.minutes / load.shift : null;
+  const text = !load ? "" : share === null ? fill(say.load_off, { jobs: load.jobs }) : fill(say.load, { jobs: load.jobs, percent: Math.round(share * 100) });
   const skills = (crew.skills ?? []).map(word).join(", ");
-  second.push(make("span", "tl-second clip", [text, skills].filter(Boolean).join(" · "), { title: skills }));
-  const parts = [make("span", "tl-top", top), make("span", "tl-top", second)];
+  const full = share === null ? null : PERCENT.format(share);
+  second.push(make("span", "tl-second clip", [crew.code, full, skills].filter(Boolean).join(" · "), { title: [crew.code, text, skills].filter(Boolean).join(" · ") }));
+  const parts = [make("span", "tl-top", name), make("span", "tl-top", second)];
   if (load?.shift) parts.push(loadBar(load));
   return make("div", "tl-crew", parts, { "data-crew": crew.id });
 }
