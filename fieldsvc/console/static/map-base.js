@@ -1,7 +1,7 @@
 // What lies under the marks: tiles of the configured address; where there are none, or they do not answer, the streets of
 // the loaded road network. Territories are drawn over both, with their names where there is room.
 
-import { words } from "./console.js";
+import { language, words } from "./console.js";
 import { node } from "./map-looks.js";
 import { icon } from "./map-marks.js";
 
@@ -119,8 +119,9 @@ function addTerritories(map) {
       const [west, south, east, north] = properties.box;
       if (!view.intersects([[south, west], [north, east]])) continue;
       const size = map.project([north, east]).subtract(map.project([south, west]));
-      if (Math.abs(size.x) < properties.name.length * 6.5 + 8 || Math.abs(size.y) < 24) continue;
-      const text = icon(() => node("div", "territory-name", node("span", "", properties.name)));
+      const name = (language === "zh" && properties.name_local) || properties.name;
+      if (Math.abs(size.x) < name.length * 6.5 + 8 || Math.abs(size.y) < 24) continue;
+      const text = icon(() => node("div", "territory-name", node("span", "", name)));
       L.marker([properties.at[1], properties.at[0]], { icon: text, interactive: false, keyboard: false, pane: "names" }).addTo(names);
     }
   };

@@ -47,6 +47,7 @@ export function createMap(element, options = {}) {
   for (const name of ["tilePane", "overlayPane", "shadowPane", "markerPane", ...Object.keys(PANES)]) map.getPane(name).setAttribute("aria-hidden", "true");
   map.on("popupopen", ({ popup }) => popup.getElement().querySelector(".leaflet-popup-close-button")?.setAttribute("aria-label", say.close));
   L.control.zoom({ zoomInTitle: say.zoomIn, zoomOutTitle: say.zoomOut }).addTo(map);
+  let fitted = null; // how everything was fitted in, as long as nobody has moved the map
   const view = { map, jobs: new JobMarks(map), crews: new CrewMarks(map), routes: new Routes(map) };
   toolbar(map, say.view, [button("fit", say.fit, () => view.fit())]);
   if (options.legend) legend(map);
@@ -56,14 +57,19 @@ export function createMap(element, options = {}) {
     showJobs: (jobs) => view.jobs.show(jobs),
     showCrews: (crews) => view.crews.show([...crews]),
     showRoute: (points) => view.routes.show(points),
-    setView: ({ lon, lat }, zoom = 15) => map.setView([lat, lon], zoom, { animate: false }),
-    fit: ({ maxZoom = 16 } = {}) => {
+    setView: ({ lon, lat }, zoom = 15) => {
+      map.setView([lat, lon], zoom, { animate: false });
+      fitted = null;
+    },
+    fit: (how = {}) => {
+      const { maxZoom = 16 } = how;
       const { x, y } = map.getSize();
-      view.unfitted = Math.min(x, y) < LEAST; // folded away, or not laid out yet
-      if (view.unfitted) return;
+      fitted = how;
+      if (Math.min(x, y) < LEAST) return; // folded away, or not laid out yet: when it has a size
       const shown = [view.jobs.bounds(), view.crews.bounds()].filter(Boolean);
       const bounds = shown.length ? shown.reduce((all, one) => L.latLngBounds(all.getSouthWest(), all.getNorthEast()).extend(one)) : base.bounds();
       if (bounds) map.fitBounds(bounds, { padding: [24, 24], maxZoom, animate: false });
+      fitted = how;
     },
     pick: (callback, value) => pick(view, callback, value),
     draw: (shape, callback) => draw(map, shape, callback),
@@ -75,9 +81,10 @@ export function createMap(element, options = {}) {
   view.recalled = Boolean(kept);
   if (options.remember) map.on("moveend", () => remember(options.remember, map));
   base.ready.then(() => !view.recalled && map.getZoom() <= 2 && view.fit());
+  map.on("dragstart zoomstart", () => (fitted = null));
   new ResizeObserver(() => {
     map.invalidateSize({ pan: false });
-    if (view.unfitted) view.fit();
+    if (fitted) view.fit(fitted);
   }).observe(canvas);
   return view;
 }
