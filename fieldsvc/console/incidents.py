@@ -91,6 +91,7 @@ def _shown(incident_id: str, faults: dict[str, str], refusal: str | None = None)
             jobs=_by_id(Job, [other.lead_job_id for other in others]),
             customers=_by_id(Customer, [call["customer_id"] for call in shown["tickets"]]),
             places=_places(found),
+            brought=incidents.brought([merge["id"] for merge in shown["merges"]]),
             faults=faults,
             refusal=refusal,
             typed=typed(),

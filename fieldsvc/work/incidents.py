@@ -259,6 +259,20 @@ def find_merge(merge_id: str, scope: Collection[str] | None) -> IncidentMerge:
     return found
 
 
+def brought(merge_ids: Collection[str]) -> dict[str, list[str]]:
+    """Merge → the numbers of the tickets it brought to the incident it was made into, in the order they were made."""
+    rows = db.session.execute(
+        select(IncidentMerge.id, IncidentMerge.before).where(IncidentMerge.id.in_(sorted(merge_ids)))
+    ).all()
+    tickets = {ident: list((before or {}).get("tickets", ())) for ident, before in rows}
+    wanted = sorted({ticket_id for ids in tickets.values() for ticket_id in ids})
+    numbers: dict[str, str] = {}
+    for start in range(0, len(wanted), 500):
+        chunk = Ticket.id.in_(wanted[start : start + 500])
+        numbers |= dict(db.session.execute(select(Ticket.id, Ticket.number).where(chunk)).tuples().all())
+    return {ident: [numbers[one] for one in sorted(ids) if one in numbers] for ident, ids in tickets.items()}
+
+
 _FIELDS = (
     "id state territory_id kind transformer_area areas feeder lon lat hazards calls customers joinable "
     "lead_job_id merged_into_id opened_at last_call_at told_at closed_at"

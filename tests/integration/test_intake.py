@@ -170,6 +170,7 @@ def test_the_same_trouble_and_the_fault_it_belongs_to_are_shown_before_and_the_d
     assert by_id[apart]["incident_id"] != incident
     assert by_id[added]["incident_id"] == incident
     page = desk.get(f"/incidents/{incident}").text
+    assert f"({by_id[added]['number']})" in page  # which call undoing would take out
     assert f"put together by {desk.username}" in page and "Undo this merge" in page
     merge = re.search(r"/incident-merges/([^/]+)/undo", page)
     assert merge
