@@ -22,5 +22,6 @@ if (element) {
     row.addEventListener("focusin", () => light({ id }));
     row.addEventListener("focusout", () => light(null));
   }
-  areas.fit((one) => rows.has(one.id));
+  const some = new URLSearchParams(location.search).has("q");
+  areas.fit((one) => !some || rows.has(one.id));
 }
