@@ -84,13 +84,13 @@ function tools(view, store) {
     told.textContent = say.chosen.replace("{count}", new Intl.NumberFormat(language).format(store.selected.size));
   };
   const area = (shape) => () => view.draw(shape, (ring) => choose(jobs.within(ring)));
-  const routes = button("routes", say.routes, (made) => made.setAttribute("aria-pressed", String(made.getAttribute("aria-pressed") !== "true")), { pressed: false });
+  const routes = button("routes", say.routes, (made) => made.setAttribute("aria-pressed", String(made.getAttribute("aria-pressed") !== "true")), { pressed: false, key: "h" });
   const told = node("p", "sr");
   told.setAttribute("role", "status");
   toolbar(map, say.select, [
     button("rectangle", say.rectangle, area("Rectangle")),
     button("polygon", say.polygon, area("Polygon")),
-    button("view", say.inView, () => choose(jobs.within())),
+    button("view", say.inView, () => choose(jobs.within()), { key: "l" }),
     button("clear", say.clear, () => choose([])),
     told,
   ]);

@@ -49,7 +49,7 @@ export function createMap(element, options = {}) {
   L.control.zoom({ zoomInTitle: say.zoomIn, zoomOutTitle: say.zoomOut }).addTo(map);
   let fitted = null; // how everything was fitted in, as long as nobody has moved the map
   const view = { map, jobs: new JobMarks(map), crews: new CrewMarks(map), routes: new Routes(map) };
-  toolbar(map, say.view, [button("fit", say.fit, () => view.fit())]);
+  toolbar(map, say.view, [button("fit", say.fit, () => view.fit(), { key: "b" })]);
   if (options.legend) legend(map);
   const base = addBase(map, options);
 
