@@ -140,7 +140,7 @@ def _operations(
     show = args["show"]
     query = desk.unheard(of) if show == "unheard" else desk.waiting(of, show)
     order = InboxOperation.decided_at if show == "unheard" else InboxOperation.received_at
-    listed = paging.fetch(query, (order, InboxOperation.op_id), args, descending=False)
+    listed = paging.fetch(query, (order, InboxOperation.seq, InboxOperation.op_id), args, descending=False)
     return _of_rows(listed.rows) | {"next": further(listed.next)}
 
 
@@ -272,9 +272,8 @@ def latest_operations(device_id: str) -> dict[str, Any]:
 
     Asks the database: for pages that are rendered inside of a reading.
     """
-    rows = paging.fetch(
-        desk.latest(device_id), (InboxOperation.received_at, InboxOperation.op_id), {"limit": LATEST}
-    ).rows
+    order = (InboxOperation.received_at, InboxOperation.seq, InboxOperation.op_id)
+    rows = paging.fetch(desk.latest(device_id), order, {"limit": LATEST}).rows
     return _of_rows(rows)
 
 
