@@ -35,7 +35,7 @@ def test_the_map_shows_the_day_selects_by_area_and_by_keyboard_and_takes_drops(
     assert here.locator("img, .leaflet-tile").count() == 0
     # The crews say when they were last heard of; what waits is marked by kind, urgency and progress.
     expect(here.locator(f".crew.silent[data-crew='{scene.crews['silent']}']")).to_be_attached()
-    expect(here.locator(f".crew.fresh[data-crew='{scene.crews['near']}'] .crew-age")).to_have_text("now")
+    expect(here.locator(f".crew.fresh:not(.at-base)[data-crew='{scene.crews['near']}'] .crew-age")).to_have_text("now")
     expect(here.locator(".cluster.hazard .cluster-sign.hazard")).to_have_text("!")
     expect(here.locator(f".mark.over[data-job='{scene.jobs['done']}']")).to_be_attached()
 
