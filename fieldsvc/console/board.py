@@ -249,7 +249,8 @@ def _ids(name: str) -> list[str]:
 def board_data() -> Response:
     """Jobs and crews by the filters of the address, for map and timeline: at most ``work.board.MOST`` jobs, the first.
 
-    ``cursor`` is where the stream goes on.
+    ``cursor`` is where the stream goes on. ``at_risk_s`` before it is due a promise runs out, after ``fresh_s`` without
+    a sign of life a crew on duty is silent.
     """
     now, scope = utc_now(), actor().scope
     with reading():
@@ -259,7 +260,9 @@ def board_data() -> Response:
         cards = room.jobs(picked.wanted, scope, now)
         counts = room.counts(picked.wanted, scope, now)
         crews = _crews(picked, cards, now)
-    return _data(as_of=now, day=picked.day, cursor=str(cursor), jobs=_table(cards), crews=crews, counts=counts)
+    told = {"as_of": now, "day": picked.day, "cursor": str(cursor), "counts": counts}
+    ages = {"at_risk_s": room.at_risk(now).total_seconds(), "fresh_s": _fresh().total_seconds()}
+    return _data(**told, **ages, jobs=_table(cards), crews=crews)
 
 
 @pages.get("/board/jobs")
@@ -284,13 +287,11 @@ def _crews(
     picked: Chosen, cards: Sequence[Card], now: datetime, ids: Sequence[str] | None = None
 ) -> list[dict[str, Any]]:
     """The crews of a board: of the territories and names that are asked for, and whoever holds a job on it."""
-    settings = current_app.extensions["fieldsvc.settings"]
     wanted, holding = picked.wanted, {card.crew_id for card in cards if card.crew_id}
     if ids is not None and not (ids or holding):
         return []
     only = None if ids is None else [*ids, *holding]
-    fresh = timedelta(seconds=settings.position_fresh)
-    found = room.crews(actor(), holding, wanted.day, now, fresh, only)
+    found = room.crews(actor(), holding, wanted.day, now, _fresh(), only)
     named, homes = set(wanted.crew_id), set(wanted.territory_id)
     return [
         crew
@@ -298,6 +299,10 @@ def _crews(
         if crew["id"] in holding
         or ((not named or crew["id"] in named) and (not homes or not homes.isdisjoint(crew["territory_ids"])))
     ]
+
+
+def _fresh() -> timedelta:
+    return timedelta(seconds=current_app.extensions["fieldsvc.settings"].position_fresh)
 
 
 def _table(cards: Sequence[Card]) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def _signs(keys: Collection[str]) -> dict[str, object]:
 @page()
 def board_stream() -> Response:
     """Events ``changed`` (``{"jobs": [ids], "crews": [ids]}``), ``reload`` (take everything anew), ``beat`` (nothing
-    has happened) and ``full`` (there is no place: this ends, ask again).
+    has happened), ``full`` (there is no place: this ends, ask again) and ``bye`` (this ends, as it does now and then).
 
     Goes on after ``Last-Event-ID``, or ``since`` in the address. Ends by itself after some minutes, and when the
     session or what its account may see has changed.
@@ -164,6 +164,7 @@ def _events(boards: Boards, session: _Session) -> Iterator[bytes]:
             lives = [one.removeprefix(_CREW) for one in news if one.startswith(_CREW)] if begun else []
             begun = begun or bool(news)
             yield (session.news(boards.app, lives) if news else b"") or b"event: beat\ndata: {}\n\n"
+    yield b"event: bye\ndata: {}\n\n"
 
 
 def _crew_keys(app: Flask, who: Actor) -> list[str]:

@@ -160,6 +160,11 @@ def counts(wanted: Wanted, scope: Collection[str] | None, now: datetime) -> dict
     return {"status": dict(+by_status), **{name: found[name] for name in names}, "cut": found["all"] > MOST}
 
 
+def at_risk(now: datetime) -> timedelta:
+    """For so long before it is due a promise is said to run out."""
+    return timedelta(minutes=Rules.on(now).at_risk_minutes)
+
+
 _READ = (
     "id number kind status priority hazards lon lat crew_id planned_start planned_end planned_order pinned due_at "
     "service_minutes window_start window_end rev title address territory_id"
@@ -215,7 +220,7 @@ class _Told:
 
     def __init__(self, lines: Subquery, now: datetime) -> None:
         line = self.line = lines.c
-        at_risk_from = now + timedelta(minutes=Rules.on(now).at_risk_minutes)
+        at_risk_from = now + at_risk(now)
         running, own = line.running, line.own
         due = self.due = case(
             (running.is_(None), own), (own.is_(None), running), (running <= own, running), else_=own
@@ -282,8 +287,8 @@ def crews(
 ) -> list[dict[str, Any]]:
     """The active crews of the actor's territories, by code: who they are, where they were last, when they are on duty.
 
-    ``silent``: on duty, and without a sign of life for longer than ``fresh``. Of crews from elsewhere only those that
-    hold something here are told, without where they are; an auditor is told that of nobody.
+    ``silent``: on duty, and without a sign of life for longer than ``fresh``. Of crews from elsewhere (not ``own``)
+    only those that hold something here are told, without where they are; an auditor is told that of nobody.
 
     :param holding: crews that hold jobs here. ``ids``: only these.
     """
@@ -355,6 +360,7 @@ def _crew(
         "position": {"lon": life.lon, "lat": life.lat, "at": life.at} if life and placed else None,
         "last_seen_at": seen,
         "silent": silent,
+        "own": own,
         "shifts": [{"starts_at": one.starts_at, "ends_at": one.ends_at, "breaks": one.breaks} for one in shifts],
         "skills": row.skills,
         "territory_ids": row.territory_ids,

@@ -18,10 +18,12 @@ export class List {
     store.addEventListener("point", ({ detail }) => this.light(detail));
     store.addEventListener("select", () => this.mark());
     store.addEventListener("change", ({ detail }) => this.change(detail.jobs));
-    store.addEventListener("load", () => this.counts());
     document.addEventListener("htmx:afterSwap", () => this.once());
-    this.loads = 0;
-    store.addEventListener("load", () => this.loads++ && this.reread());
+    this.expected = true; // the next load is one for which the list is there already
+    store.addEventListener("load", () => {
+      if (!this.expected) this.anew();
+      this.expected = false;
+    });
   }
 
   get jobs() {
@@ -89,11 +91,13 @@ export class List {
     }
   }
 
-  /** Everything was loaded anew (not by filters, which bring their own list): so is what is in the list, and what is new. */
-  reread() {
-    const shown = [...document.querySelectorAll(".jobs .job")].map((line) => line.dataset.id);
-    const query = document.getElementById("found").dataset.query;
-    if (this.store.filters.toString() === new URLSearchParams(query).toString() && shown.length) this.change(shown);
+  /** The whole list as the service writes it now. */
+  async anew() {
+    const top = this.jobs?.scrollTop ?? 0;
+    const focused = document.activeElement.closest?.(".jobs .job")?.dataset.id;
+    await window.htmx.ajax("GET", `/?${this.store.filters}`, { target: "#found", swap: "outerHTML" });
+    if (this.jobs) this.jobs.scrollTop = top;
+    if (focused) this.line(focused)?.querySelector(".what").focus({ preventScroll: true });
   }
 
   /** Bring the lines of these jobs up to date. */
@@ -127,7 +131,7 @@ export class List {
   /** Into its place; one beyond what has been loaded waits there. What one looks at stays where it is on the screen. */
   insert(line, old) {
     const jobs = this.jobs;
-    if (!jobs) return this.empty();
+    if (!jobs) return this.anew();
     const others = [...jobs.querySelectorAll(".job")].filter((other) => other !== old);
     const next = others.find((other) => other.dataset.order > line.dataset.order);
     const more = jobs.querySelector(".more");
@@ -146,12 +150,7 @@ export class List {
     const next = line.nextElementSibling ?? line.previousElementSibling;
     line.remove();
     if (focused) next?.querySelector(".what")?.focus({ preventScroll: true });
-    if (!this.jobs.querySelector(".job")) this.empty();
-  }
-
-  /** From an empty list to one with lines, or the other way: as the service writes it. */
-  empty() {
-    window.htmx.ajax("GET", `/?${this.store.filters}`, { target: "#found", swap: "outerHTML" });
+    if (!this.jobs.querySelector(".job")) this.anew();
   }
 
   /** The numbers above the list. One that was not there comes with the next change of filters. */

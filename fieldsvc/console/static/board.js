@@ -68,6 +68,7 @@ function inStep() {
   for (const view of document.querySelectorAll(".views form, .views .act")) view.action = `${view.action.split("?")[0]}?${query}`;
   if (store.filters.toString() !== query.toString()) {
     store.filters = query;
+    list.expected = true;
     store.load().catch((error) => error.problem && notice(error.message, true));
   }
 }

@@ -14,6 +14,7 @@ export function follow(store, show) {
   let cursor = store.cursor;
   let heard = Date.now();
   let lost = false; // the line is cut, and what was missed has not been caught up yet
+  let expected = false; // it has said that it ends
   let later = null;
   const changes = new Changes(store);
 
@@ -52,22 +53,20 @@ export function follow(store, show) {
     });
     source.addEventListener("full", (event) => {
       alive(event);
+      expected = true;
       lost = false;
       show("busy");
     });
+    source.addEventListener("bye", (event) => {
+      alive(event);
+      expected = true;
+    });
     source.onerror = () => {
+      if (!expected || source.readyState === EventSource.CLOSED) cut();
+      expected = false;
       // A browser tries again by itself, unless it was refused.
-      if (source.readyState !== EventSource.CLOSED) return ended();
-      cut();
-      later = setTimeout(again, REFUSED);
+      if (source.readyState === EventSource.CLOSED) later = setTimeout(again, REFUSED);
     };
-  };
-  // A stream ends by itself every few minutes; only when it does not come back soon is it a cut.
-  let soon = null;
-  const ended = () => {
-    clearTimeout(soon);
-    const since = Date.now();
-    soon = setTimeout(() => heard < since && document.querySelector("#line")?.dataset.state !== "busy" && cut(), 4_000);
   };
   const again = async () => {
     const answer = await fetch("/board/jobs", { headers: { Accept: "application/json" } }).catch(() => null);

@@ -9,16 +9,19 @@ import { ask } from "./console.js";
  * @typedef {{id: string, number: string, kind: string, status: string, priority: number, tier: string,
  *   hazards: boolean, lon: ?number, lat: ?number, crew_id: ?string, planned_start: ?string, planned_end: ?string,
  *   planned_order: ?number, pinned: boolean, due_at: ?string, service_minutes: number, window_start: ?string,
- *   window_end: ?string, rev: number, title: string, address: ?string, territory_id: ?string, at_risk: boolean}} Job
+ *   window_end: ?string, rev: number, title: string, address: ?string, territory_id: ?string, promise: ?("soon"|"over"),
+ *   place: number}} Job
  *   Times are RFC 3339 in UTC; `due_at` is when the next promise runs out.
  * @typedef {{id: string, code: string, name: string, base: ?[number, number],
  *   position: ?{lon: number, lat: number, at: string}, last_seen_at: ?string, silent: boolean,
- *   shifts: {starts_at: string, ends_at: string, breaks: object[]}[], skills: string[], territory_ids: string[]}} Crew
+ *   shifts: {starts_at: string, ends_at: string, breaks: object[]}[], skills: string[], territory_ids: string[],
+ *   own: boolean}} Crew `own`: of the visitor's territories; of others it is not told when they were last heard of.
  */
 
 const AT_ONCE = 200; // ids in one address
 const ALL_ANEW = 1000; // when more than this has changed, everything is asked for
 const COUNTED = 1_000; // milliseconds: the numbers are not asked for more often,
+const AGED = 20_000; // milliseconds: how often is looked for what changes by time alone
 const MANY = 2_000; // and of more jobs than this five times less often
 
 export class Store extends EventTarget {
@@ -38,6 +41,8 @@ export class Store extends EventTarget {
     this.asked = 0;
     this.counted = 0;
     this.recount = null;
+    this.ages = null;
+    setInterval(() => this.ages && this.age(), AGED);
   }
 
   /** Get everything anew by `filters`. An answer that a later question has overtaken is dropped. */
@@ -48,6 +53,7 @@ export class Store extends EventTarget {
     this.jobs = new Map(rows(found.jobs).map((job) => [job.id, job]));
     this.crews = new Map(found.crews.map((crew) => [crew.id, crew]));
     Object.assign(this, { counts: found.counts, day: found.day, cursor: found.cursor, counted: performance.now() });
+    this.ages = { risk: found.at_risk_s * 1000, fresh: found.fresh_s * 1000 };
     this.select([...this.selected].filter((id) => this.jobs.has(id)));
     this.tell("load");
   }
@@ -98,6 +104,21 @@ export class Store extends EventTarget {
     if (asked !== this.asked || !found.counts) return;
     this.counts = found.counts;
     this.tell("change", { jobs: [], crews: [] });
+  }
+
+  /** What changes by time alone: promises begin to run out and are broken, crews fall silent. */
+  age(now = Date.now()) {
+    const jobs = [...this.jobs.values()].filter((job) => {
+      const left = Date.parse(job.due_at) - now;
+      const promise = left <= 0 ? "over" : left <= this.ages.risk ? "soon" : null;
+      return job.due_at && promise !== job.promise;
+    });
+    const crews = [...this.crews.values()].filter((crew) => {
+      const shift = crew.shifts.find(({ starts_at, ends_at }) => Date.parse(starts_at) <= now && now < Date.parse(ends_at));
+      const heard = Math.max(Date.parse(crew.last_seen_at) || 0, Date.parse(shift?.starts_at) || 0);
+      return crew.own && crew.silent !== (Boolean(shift) && heard < now - this.ages.fresh);
+    });
+    if (jobs.length || crews.length) this.refresh(jobs.map(({ id }) => id), crews.map(({ id }) => id)).catch(() => {});
   }
 
   /** Light one job or crew in every view; `null`: none. */
