@@ -304,6 +304,7 @@ def _result(found: DispatchRun, args: dict[str, Any]) -> dict[str, Any]:
         "crews": difference.crews(found.id),
         "territories": difference.territories(found.id),
         "inserted": _inserted(found),
+        "overtaken": difference.overtaken(found.id, utc_now()) if found.what_if else 0,
         "left_open": found.what_if and db.session.scalar(open_.limit(1)) is not None,
     }
 

@@ -9,10 +9,12 @@ from itertools import pairwise
 from typing import Any
 
 from flask import Flask
+from sqlalchemy import update
 
 from fieldsvc.base.clock import format_time, utc_now
-from fieldsvc.base.db import reading
+from fieldsvc.base.db import reading, transaction
 from fieldsvc.work import dispatch
+from fieldsvc.work.models import DispatchDecision
 from tests.factories import make_crew, make_staff, make_territories
 from tests.integration.test_campaigns import monday, settle
 from tests.integration.test_dispatch import decisions, go
@@ -86,7 +88,11 @@ def test_a_plan_is_watched_until_it_has_ended_and_can_be_called_off(app: Flask) 
     assert again.status_code == 409 and "the run is cancelled" in again.text
     go(app, {"id": run})
     assert visitor.piece(f"/runs/{run}/progress").headers["HX-Refresh"] == "true"
-    assert "Not accepted yet" in visitor.get(f"/runs/{run}").text
+    page = visitor.get(f"/runs/{run}").text
+    assert "Not accepted yet" in page and "to begin before now" not in page
+    with app.app_context(), transaction() as session:
+        session.execute(update(DispatchDecision).values(planned_start=utc_now() - timedelta(minutes=15)))
+    assert "1 job of this plan was to begin before now." in visitor.get(f"/runs/{run}").text
 
 
 def test_the_difference_is_shown_and_accepted_job_by_job_crew_by_crew_or_all(app: Flask) -> None:

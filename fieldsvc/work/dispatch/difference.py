@@ -7,6 +7,7 @@ A change is one of these: ``new`` (the job gets a crew), ``other_crew``, ``moved
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, case, func, or_, select
@@ -22,6 +23,9 @@ SHOWN = ("changes", *CHANGES, "lost", "left", "changed_meanwhile", "all")
 """What :func:`shown` can be narrowed to. ``lost``: promises that were kept before and are not any more."""
 MOST_DRAWN = 2_000
 """Changes that map and timeline are given at once."""
+
+LEFT_LYING = timedelta(minutes=10)
+"""A plan begins when it is made; so long it may be looked at."""
 
 _one = DispatchDecision
 _has, _had = _one.crew_id.is_not(None), _one.former_crew_id.is_not(None)
@@ -104,6 +108,12 @@ def counts(run_id: str) -> dict[str, int]:
     columns = [func.coalesce(func.sum(case((condition, 1), else_=0)), 0) for condition in wanted.values()]
     query = select(*columns).select_from(_one).join(Job, Job.id == _one.job_id).where(_one.run_id == run_id)
     return dict(zip(wanted, map(int, db.session.execute(query).one()), strict=True))
+
+
+def overtaken(run_id: str, now: datetime) -> int:
+    """How many changes that nobody has accepted yet were to begin well before ``now``: the plan was left lying."""
+    query = select(func.count()).where(_one.run_id == run_id, _IS["changes"], _one.taken.is_(None))
+    return db.session.scalar(query.where(_one.planned_start < now - LEFT_LYING)) or 0
 
 
 def crews(run_id: str) -> list[dict[str, Any]]:
