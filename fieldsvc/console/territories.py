@@ -124,7 +124,7 @@ def tray() -> str:
     with reading():
         found = _tray(args)
         if found is None:
-            raise Forbidden("what lies in no territory is for accounts for all territories")
+            raise Forbidden(_("What lies in no territory is shown to accounts for all territories only."))
         inside = jobs.now_inside(found.rows, utc_now())
         return render_template(
             "tray.html", tray=found, next=further(found.next), inside=inside, codes=territories.codes(inside.values())
@@ -138,7 +138,7 @@ def place_again() -> Any:
     with transaction():
         found = _tray({"limit": _PLACED_AT_ONCE})
         if found is None:
-            raise Forbidden("what lies in no territory is for accounts for all territories")
+            raise Forbidden(_("What lies in no territory is shown to accounts for all territories only."))
         placed = jobs.place_again(actor().source(utc_now()), found.rows)
     message = ngettext("%(num)s job has a territory now.", "%(num)s jobs have a territory now.", placed)
     return done(message, url_for("console.tray"))
@@ -264,7 +264,7 @@ def _feature(body: dict[str, Any]) -> dict[str, Any]:
     if isinstance(border, dict) and border.get("type") == "FeatureCollection":
         features = border.get("features")
         if not isinstance(features, list) or len(features) != 1:
-            raise Invalid.field("geometry", "one feature is needed here; import a file of several")
+            raise Invalid.field("geometry", _("One feature is needed here; a file of several is imported."))
         border = features[0]
     if isinstance(border, dict) and border.get("type") == "Feature":
         border = border.get("geometry")
@@ -293,7 +293,7 @@ def _light(geometry: Any) -> dict[str, Any]:
 def _form(territory_id: str | None, faults: dict[str, str], *, moved: int | None = None) -> str:
     """``moved``: the revision that the visitor has changed, when there is a newer one by now."""
     if not _may_edit():
-        raise Forbidden("importing and drawing territories needs an account for all territories")
+        raise Forbidden(_("Importing and drawing territories needs an account for all territories."))
     with reading():
         found = territories.get(actor(), territory_id) if territory_id else None
         entries = []

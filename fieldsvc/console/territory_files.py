@@ -146,7 +146,7 @@ def _answer(faults: dict[str, str], shown: _Preview | None = None, *, status: in
 
 def _page(faults: dict[str, str], shown: _Preview | None = None, *, moved: bool = False) -> str:
     if actor().scope is not None:
-        raise Forbidden("importing territories needs an account for all territories")
+        raise Forbidden(_("Importing and drawing territories needs an account for all territories."))
     largest = current_app.extensions["fieldsvc.settings"].request_bytes
     return render_template(
         "territory_import.html", faults=faults, typed=typed(), largest=largest, moved=moved, **_facts(shown)

@@ -137,7 +137,7 @@ def test_shifts_are_added_for_some_weeks_shown_and_removed(app: Flask) -> None:
     assert "week=2030-03-04" in added.location
     page = visitor.get(added.location).text
     assert page.count("22:00–06:00") == 2
-    assert "30 min from 01:00" in page
+    assert "30 min 01:00–02:00" in page
     with app.app_context(), reading():
         shifts = crews.on_duty([crew_id], datetime(2030, 1, 1, tzinfo=UTC), datetime(2031, 1, 1, tzinfo=UTC))[crew_id]
         first = shifts[0].id
