@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -173,38 +173,39 @@ def export_history() -> Any:
         args = _read(Export, _typed(request.form))
         with reading():
             wanted = _wanted(args)
-            count, newest = export.extent(wanted, actor().scope)
-        if count > export.MOST:
+            seqs = export.found(wanted, actor().scope)
+        if len(seqs) > export.MOST:
             raise Invalid.field("export", _("More than %(most)s entries: narrow the filter.", most=f"{export.MOST:,}"))
     except Invalid as error:
         with reading():
             return _page((), None, faults=_beside(error)), 422
     asked = {key: request.form[key].strip() for key in map(_key, _FILTERS) if request.form.get(key, "").strip()}
     with transaction():
-        ident = export.note(actor().source(now), asked, args["form"], count)
-    head = {"export": ident, "taken_at": format_time(now), "taken_by": actor().name, "filter": asked, "entries": count}
-    return _file(args["form"], head, wanted, newest, now)
+        ident = export.note(actor().source(now), asked, args["form"], len(seqs))
+    head = {
+        "export": ident,
+        "taken_at": format_time(now),
+        "taken_by": actor().name,
+        "filter": asked,
+        "entries": len(seqs),
+    }
+    return _file(args["form"], head, seqs, now)
 
 
-def _file(form: str, head: Mapping[str, Any], wanted: Wanted, newest: int, now: datetime) -> Response:
-    scope = actor().scope
-    lines = _csv(head, _rows(wanted, scope, newest)) if form == "csv" else _jsonl(head, _rows(wanted, scope, newest))
+def _file(form: str, head: Mapping[str, Any], seqs: Sequence[int], now: datetime) -> Response:
+    lines = (_csv if form == "csv" else _jsonl)(head, _rows(seqs))
     response = Response(stream_with_context(lines), mimetype=FORMS[form])
     name = f"history-{in_words(now).replace(' ', '-').replace(':', '')}.{form}"
     response.headers.set("Content-Disposition", "attachment", filename=name)
     return response
 
 
-def _rows(wanted: Wanted, scope: frozenset[str] | None, newest: int) -> Iterator[dict[str, Any]]:
-    """The entries up to ``newest``, in batches: no connection is held while the line to the reader is slow."""
-    before = newest + 1
-    while True:
+def _rows(seqs: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """The entries in batches: no connection is held while the line to the reader is slow."""
+    for begin in range(0, len(seqs), export.BATCH):
         with reading():
-            found = export.batch(wanted, scope, before)
+            found = export.batch(seqs[begin : begin + export.BATCH])
         yield from found
-        if len(found) < export.BATCH:
-            return
-        before = found[-1]["seq"]
 
 
 def _csv(head: Mapping[str, Any], rows: Iterator[dict[str, Any]]) -> Iterator[bytes]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from fieldsvc.base.clock import new_id
 from fieldsvc.base.db import db
@@ -28,18 +28,17 @@ COLUMNS = (
 _FORMULA = re.compile(r"\s*[=+\-@|%＝＋－＠]|[\t\r\n]")
 
 
-def extent(wanted: Wanted, scope: Collection[str] | None) -> tuple[int, int]:
-    """How many entries are wanted, counted up to one more than :data:`MOST`, and the newest of them by its ``seq``."""
+def found(wanted: Wanted, scope: Collection[str] | None) -> list[int]:
+    """The ``seq`` of the entries that are wanted, the newest first, at most one more than :data:`MOST`: an export is
+    these, whatever is written while it is on its way.
+    """
     query = page.entries(wanted, scope).with_only_columns(HistoryEntry.seq)
-    found = query.order_by(HistoryEntry.seq.desc()).limit(MOST + 1).subquery()
-    count, newest = db.session.execute(select(func.count(), func.max(found.c.seq)).select_from(found)).one()
-    return count, newest or 0
+    return list(db.session.scalars(query.order_by(HistoryEntry.seq.desc()).limit(MOST + 1)))
 
 
-def batch(wanted: Wanted, scope: Collection[str] | None, before: int) -> list[dict[str, Any]]:
-    """The newest entries with a smaller ``seq`` than ``before``, as :func:`page.rendered` shows them."""
-    query = page.entries(wanted, scope).where(HistoryEntry.seq < before)
-    rows = db.session.scalars(query.order_by(HistoryEntry.seq.desc()).limit(BATCH))
+def batch(seqs: Sequence[int]) -> list[dict[str, Any]]:
+    """These entries, the newest first, as :func:`page.rendered` shows them."""
+    rows = db.session.scalars(select(HistoryEntry).where(HistoryEntry.seq.in_(seqs)).order_by(HistoryEntry.seq.desc()))
     return [page.rendered(row) for row in rows]
 
 
