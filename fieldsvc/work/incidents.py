@@ -269,7 +269,7 @@ def brought(merge_ids: Collection[str]) -> dict[str, list[str]]:
     numbers: dict[str, str] = {}
     for start in range(0, len(wanted), 500):
         chunk = Ticket.id.in_(wanted[start : start + 500])
-        numbers |= dict(db.session.execute(select(Ticket.id, Ticket.number).where(chunk)).tuples().all())
+        numbers |= {row.id: row.number for row in db.session.execute(select(Ticket.id, Ticket.number).where(chunk))}
     return {ident: [numbers[one] for one in sorted(ids) if one in numbers] for ident, ids in tickets.items()}
 
 
