@@ -9,10 +9,10 @@ from typing import Any
 from flask_babel import gettext as _
 
 from fieldsvc.base.merge import same
-from fieldsvc.console.words import word
+from fieldsvc.console.words import language, word
 from fieldsvc.sync.foresight import Beside
 
-_LEFT_OUT = frozenset({"attention", "evidence", "field_revs", "photos", "position", "result"})
+_LEFT_OUT = frozenset({"assignment_rev", "attention", "evidence", "field_revs", "photos", "position", "result"})
 _ABOUT = ("status", "crew_id")
 """What is shown of a job beside the fields that differ, where it has changed since."""
 _NAMED_BY = ("code", "number", "defect_id")
@@ -27,7 +27,7 @@ class Line:
 
     ``changed``: the crew set another value than it had seen; ``moved``: somebody else did since, ``by`` and ``at`` say
     who and when; ``differs``: the crew's value is not the one on record. ``chosen`` is the side the rules took, by
-    ``policy``, when the record still had ``then``.
+    ``policy``, when the record still had ``then``. ``failed``: an item of a checklist that did not pass.
     """
 
     name: str
@@ -43,6 +43,12 @@ class Line:
     at: str | None = None
     policy: str | None = None
     chosen: str | None = None
+    failed: bool = False
+
+    @property
+    def order(self) -> int:
+        """What a dispatcher has to look at comes first."""
+        return 0 if self.differs or self.moved else 1 if self.failed else 2
 
 
 def lines(
@@ -52,14 +58,17 @@ def lines(
     beside: Beside,
     conflicts: list[dict[str, Any]],
 ) -> list[Line]:
-    """Everything the operation speaks of, then what others have changed since; what differs comes first."""
+    """Everything the operation speaks of, and what others have changed since; what differs comes first.
+
+    Of a device that did not say what it had seen nobody can tell what has changed since.
+    """
     now = {field["field"]: field for field in (record or {}).get("fields", ())}
     judged = {conflict["field"]: conflict for conflict in conflicts}
     edited = sent["set"] or {}
     found = [_edit(name, sent["was"] or {}, edited[name], now.get(name), judged.get(name, {})) for name in edited]
     found += _act(sent["payload"] or {}, beside)
-    found += _since(now, edited, seen, record or {})
-    return sorted(found, key=lambda line: not (line.differs or line.moved))
+    found += _since(now if sent["base_rev"] is not None else {}, edited, seen, record or {})
+    return sorted(found, key=lambda line: line.order)
 
 
 def _edit(
@@ -101,7 +110,8 @@ def _act(payload: Mapping[str, Any], beside: Beside) -> Iterator[Line]:
     for path in dict.fromkeys([*device, *record]):
         ours, theirs = device.get(path, NOTHING), record.get(path, NOTHING)
         differs = NOTHING not in (ours, theirs) and not same(ours, theirs)
-        yield Line(path[-1], _told(path, beside.titles), NOTHING, ours, theirs, differs=differs)
+        failed = isinstance(ours, Mapping) and ours.get("result") == "fail"
+        yield Line(path[-1], _told(path, beside.items), NOTHING, ours, theirs, differs=differs, failed=failed)
 
 
 def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -119,11 +129,12 @@ def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...]
         yield path, value
 
 
-def _told(path: tuple[str, ...], titles: Mapping[str, str]) -> str:
+def _told(path: tuple[str, ...], items: Mapping[str, Mapping[str, Any]]) -> str:
     """The way to a value in words; the items of a checklist by their titles."""
-    if len(path) > 1 and path[-2] == "items":
-        return f"{path[-1]} {titles.get(path[-1], '')}"
     *way, last = path
+    if way and way[-1] == "items" and last in items:
+        title = items[last].get("title_zh") if language() == "zh" else None
+        return str(title or items[last]["title"])
     return " › ".join([*map(word, way), last if way and _is_name(way[-1]) else word(last)])
 
 

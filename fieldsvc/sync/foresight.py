@@ -105,7 +105,7 @@ class Beside:
 
     ``record`` has the shape of the operation's content; ``meter_id``, ``digits`` and ``multiplier`` are those of the
     meter that hangs there, ``usual`` compares energies with the customer's use (see :func:`registers.against_usual`),
-    ``titles`` names the items of a checklist.
+    ``items`` are those of the checklist by their codes.
     """
 
     record: dict[str, Any]
@@ -113,7 +113,7 @@ class Beside:
     digits: int | None
     multiplier: str | None
     usual: dict[str, dict[str, Any]]
-    titles: dict[str, str]
+    items: dict[str, Mapping[str, Any]]
 
 
 def beside(review: Review, row: InboxOperation, now: datetime) -> Beside:
@@ -136,9 +136,9 @@ def beside(review: Review, row: InboxOperation, now: datetime) -> Beside:
         installation.get("digits"),
         None if multiplier is None else str(multiplier),
         registers.against_usual(installation, energy, op.occurred_at),
-        _titles(around.checklist or {}),
+        _items(around.checklist or {}),
     )
 
 
-def _titles(checklist: Mapping[str, Any]) -> dict[str, str]:
-    return {item["code"]: item["title"] for stage in checklist.get("stages", ()) for item in stage.get("items", ())}
+def _items(checklist: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {item["code"]: item for stage in checklist.get("stages", ()) for item in stage.get("items", ())}

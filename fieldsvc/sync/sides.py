@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from fieldsvc.base.db import db
 from fieldsvc.base.plain import plain
+from fieldsvc.history.models import HistoryEntry
 from fieldsvc.people.models import Crew, Device, Staff
 from fieldsvc.records.models import Customer
 from fieldsvc.sync.envelope import decode
@@ -66,6 +67,32 @@ def on_record(review: Review, row: InboxOperation) -> dict[str, Any] | None:
         "rev": customer.rev,
         "fields": _fields(values, customer.field_revs, edited, op.base_rev, row.install_id),
     }
+
+
+_LOOKED_BACK = 200
+"""How many changes of a job are taken back at most to say how it was."""
+
+
+def as_seen(review: Review, row: InboxOperation) -> dict[str, Any] | None:
+    """What the device had seen of the job where somebody has changed it since: field -> value at its ``base_rev``.
+
+    Taken from the history, which has one entry for each revision of a job. None: it did not say what it had seen, or
+    that is too long ago.
+    """
+    base_rev = decode(row.body).base_rev
+    job = db.session.get(Job, review.entity_id) if review.entity == "job" else None
+    if job is None or base_rev is None or not 0 <= job.rev - base_rev <= _LOOKED_BACK:
+        return None
+    entries = db.session.execute(
+        select(HistoryEntry.before)
+        .where(HistoryEntry.job_id == job.id, HistoryEntry.entity == "job", HistoryEntry.entity_id == job.id)
+        .order_by(HistoryEntry.seq.desc())
+        .limit(job.rev - base_rev)
+    )
+    seen: dict[str, Any] = {}
+    for (before,) in entries:
+        seen |= before or {}
+    return seen
 
 
 def _fields(

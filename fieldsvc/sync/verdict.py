@@ -80,7 +80,8 @@ def judge(
     """
     op = operation_of(row, sent)
     decision = kinds.get(job.kind).reconcile(op, situation.load(op, job, now, waived, hold=hold))
-    builds_on = [entry["op_id"] for entry in job.attention if entry["crew_id"] == row.crew_id]
+    parked_before = (entry for entry in job.attention if entry["crew_id"] == row.crew_id)
+    builds_on = [entry["op_id"] for entry in parked_before if entry["op_id"] != row.op_id]
     if (
         decision.outcome == "rejected"
         and decision.reason in ("state_not_allowed", "hold_point_open")
