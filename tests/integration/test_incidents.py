@@ -308,6 +308,17 @@ def test_devices_are_told_and_told_again(storm: Storm) -> None:
     assert other["job_id"] in phone.holds("job")
 
 
+def test_whoever_takes_a_call_in_may_say_which_fault_it_is_about(storm: Storm) -> None:
+    first = storm.on_area(0)
+    added = storm.away(1, incident_id=first["incident_id"])  # no rule would have thought of it
+    assert (added["incident_id"], added["job_id"]) == (first["incident_id"], first["job_id"])
+    assert storm.incident(first)["merges"][0]["reason"] == "by_hand"
+    apart = storm.on_area(2, apart=True)  # the rules would have merged it
+    assert apart["incident_id"] != first["incident_id"]
+    assert len(storm.jobs()) == 2
+    assert storm.away(3, status=409, incident_id="no-such")["detail"] == "incident_id: there is no such incident"
+
+
 def test_all_who_called_are_told_when_it_is_over_and_a_new_call_is_a_new_fault(storm: Storm) -> None:
     calls = [storm.on_area(minute) for minute in (0, 1, 2)]
     phone = storm.field.phone(storm.crew())
