@@ -3,8 +3,9 @@
 
 import { count, language, time, words } from "./console.js";
 import { drag } from "./drag.js";
-import { crewLabel, danger, ENDED, fill, jobOnRow, make, movable, tier, token, waiting } from "./timeline-parts.js";
-import { dayAfter, dayOf, instant, offset, wall } from "./zoned.js";
+import { backgrounds, item, loadsOf, major, minor, spanOf, update } from "./timeline-data.js";
+import { crewLabel, danger, fill, jobOnRow, make, movable, waiting } from "./timeline-parts.js";
+import { dayAfter, dayOf, offset, wall } from "./zoned.js";
 
 const say = words("timeline-words");
 const MINUTE = 60_000;
@@ -245,21 +246,10 @@ class Timeline {
 
   // ----- what is shown
 
-  /** From a little before the first shift of the day to a little after the last; without shifts, from 6 to 20. */
+  /** Show the whole day. */
   window() {
-    const [from, to] = [instant(`${this.day}T00:00`), instant(`${dayAfter(this.day, 1)}T00:00`)];
-    let first = Infinity;
-    let last = -Infinity;
-    for (const crew of this.crews.values()) {
-      for (const shift of crew.shifts ?? []) {
-        const [starts, ends] = [Date.parse(shift.starts_at), Date.parse(shift.ends_at)];
-        if (ends <= from || starts >= to) continue;
-        first = Math.min(first, Math.max(starts, from));
-        last = Math.max(last, Math.min(ends, to + 12 * HOUR));
-      }
-    }
-    if (first >= last) [first, last] = [instant(`${this.day}T06:00`), instant(`${this.day}T20:00`)];
-    this.vis.setWindow(first - 30 * MINUTE, last + 30 * MINUTE, { animation: false });
+    const { first, last } = spanOf(this.crews.values(), this.day);
+    this.vis.setWindow(first, last, { animation: false });
     this.moved = false;
   }
 
@@ -283,7 +273,7 @@ class Timeline {
   }
 
   drawCrews() {
-    this.loads = this.countLoads();
+    this.loads = loadsOf(this.crews.values(), this.jobs.values(), this.day);
     const inOrder = [...this.crews.values()].sort((a, b) => a.name.localeCompare(b.name, language, { numeric: true }));
     const wanted = new Map();
     inOrder.forEach((crew, order) => {
@@ -292,29 +282,6 @@ class Timeline {
       wanted.set(crew.id, { id: crew.id, order, content: crew.code, look, className: crew.silent ? "silent" : "" });
     });
     update(this.groups, wanted, (a, b) => a.look === b.look);
-  }
-
-  countLoads() {
-    const [from, to] = [instant(`${this.day}T00:00`), instant(`${dayAfter(this.day, 1)}T00:00`)];
-    const loads = new Map();
-    for (const crew of this.crews.values()) {
-      let shift = 0;
-      for (const one of crew.shifts ?? []) {
-        const [starts, ends] = [Date.parse(one.starts_at), Date.parse(one.ends_at)];
-        if (starts < from || starts >= to) continue;
-        shift += (ends - starts) / MINUTE - (one.breaks ?? []).reduce((sum, pause) => sum + pause.minutes, 0);
-      }
-      loads.set(crew.id, { jobs: 0, minutes: 0, shift });
-    }
-    for (const job of this.jobs.values()) {
-      const load = loads.get(job.crew_id);
-      if (!load || job.ghost || job.status === "cancelled") continue;
-      const starts = job.planned_start ? Date.parse(job.planned_start) : from;
-      if (starts < from || starts >= to) continue;
-      load.jobs += 1;
-      load.minutes += job.service_minutes ?? 0;
-    }
-    return loads;
   }
 
   /** Give vis what lies in its window and half of it on either side, on the rows in sight and a few more: it measures
@@ -327,13 +294,13 @@ class Timeline {
     this.filled = rows.join();
     const inSight = new Set(rows);
     const wanted = new Map();
-    for (const id of rows) this.backgrounds(this.crews.get(id), from, to, wanted);
+    for (const id of rows) for (const one of backgrounds(this.crews.get(id), from, to)) wanted.set(one.id, one);
     for (const [key, job] of this.jobs) {
       if (this.pending.has(key) || !job.planned_start || !inSight.has(job.crew_id)) continue;
       const start = Date.parse(job.planned_start);
       const end = job.planned_end ? Date.parse(job.planned_end) : start + (job.service_minutes ?? 30) * MINUTE;
       if (end < from || start > to) continue;
-      wanted.set(key, this.item(key, job, start, end));
+      wanted.set(key, item(key, job, start, end));
     }
     update(this.items, wanted, (a, b) => a.look === b.look, (id) => this.pending.has(id));
   }
@@ -353,32 +320,6 @@ class Timeline {
     };
     const shown = labels.slice(Math.max(0, firstBelow(top) - ROWS_MORE), firstBelow(bottom) + ROWS_MORE);
     return shown.map((label) => label.querySelector(".tl-crew")?.dataset.crew).filter((id) => this.crews.has(id));
-  }
-
-  backgrounds(crew, from, to, wanted) {
-    for (const shift of crew.shifts ?? []) {
-      const [start, end] = [Date.parse(shift.starts_at), Date.parse(shift.ends_at)];
-      if (end < from || start > to) continue;
-      const id = `shift:${crew.id}:${shift.starts_at}`;
-      wanted.set(id, background(id, crew.id, start, end, "tl-shift"));
-      (shift.breaks ?? []).forEach((pause, number) => {
-        const [earliest, latest] = [Date.parse(pause.earliest), Date.parse(pause.latest) + pause.minutes * MINUTE];
-        wanted.set(`${id}:${number}`, background(`${id}:${number}`, crew.id, earliest, latest, "tl-break"));
-      });
-    }
-  }
-
-  item(key, job, start, end) {
-    const classes = ["tl-item", `tier-${tier(job)}`, `status-${token(job.status)}`, danger(job)];
-    if (job.pinned) classes.push("pinned");
-    if (job.hazards) classes.push("hazard");
-    if (ENDED.has(job.status)) classes.push("ended");
-    if (job.ghost) classes.push("ghost");
-    if (job.mark) classes.push(`mark-${token(job.mark)}`);
-    const className = classes.filter(Boolean).join(" ");
-    const editable = !job.ghost && movable(job) ? undefined : false;
-    const look = [job.rev, job.crew_id, start, end, className, job.title, job.note, job.due_at].join("|");
-    return { id: key, group: job.crew_id, start, end, type: "range", className, editable, content: job.number, look };
   }
 
   drawTray() {
@@ -616,32 +557,4 @@ class Timeline {
     document.documentElement.classList.remove("is-dragging");
     queueMicrotask(() => this.drawTray());
   }
-}
-
-// ----- for vis
-
-function background(id, group, start, end, className) {
-  return { id, group, start, end, type: "background", className, content: "", look: `${start}|${end}|${className}` };
-}
-
-/** Make a data set hold what is wanted, touching only what differs. */
-function update(set, wanted, same, keep = () => false) {
-  const gone = set.getIds().filter((id) => !wanted.has(id) && !keep(id));
-  const changed = [];
-  for (const [id, one] of wanted) {
-    const was = set.get(id);
-    if ((!was || !same(was, one)) && !keep(id)) changed.push(one);
-  }
-  if (gone.length) set.remove(gone);
-  if (changed.length) set.update(changed);
-}
-
-function minor(at, scale) {
-  if (scale === "minute" || scale === "hour") return time(at);
-  if (scale === "weekday" || scale === "day") return time(at, { weekday: "short", day: "numeric" });
-  return "";
-}
-function major(at, scale) {
-  if (scale === "minute" || scale === "hour") return time(at, { weekday: "long", day: "numeric", month: "long" });
-  return time(at, { month: "long", year: "numeric" });
 }
