@@ -157,7 +157,7 @@ def enrol(
     device.token_hash = token_hash(token)
     device.enrolled_at = now
     device.revoked_at = None
-    device.pulled_at = device.told_seq = device.seen_seq = None
+    device.pulled_at = None
     db.session.flush()
     _record_enrolment(device, crew, former, now)
     return device, token

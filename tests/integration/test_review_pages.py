@@ -14,6 +14,7 @@ from flask import Flask
 from fieldsvc import rules
 from fieldsvc.base.clock import utc_now
 from fieldsvc.base.db import transaction
+from fieldsvc.console.words import vocabulary
 from fieldsvc.sync import reconcile
 from tests.evidence import entry, photo, upload
 from tests.factories import make_territories
@@ -192,6 +193,16 @@ def test_photos_stand_beside_and_an_inspection_shows_its_items(app: Flask, field
     said = text(page)
     assert title in said and "did not pass" in said
     assert "A defect is opened:" in said and "The job becomes: In progress." in said
+
+    job = field.job("safety_inspection", phone.crew_id)
+    field.cancel(job)
+    review = parked(phone, "inspection.record", job, inspected(dict.fromkeys(checklist_codes(), "fail")))
+    page = Visitor(app).get(f"/reviews/{review}")
+    assert f"is not possible now: {vocabulary()['hold_point_open']['en']}" in text(page), (
+        "what keeps it is not the very work under review"
+    )
+    refused = field.resolve(review, "apply")
+    assert refused.status_code == 409 and refused.json["reason"] == "hold_point_open"
 
 
 def test_customers_forced_work_and_faults_of_ours(app: Flask, field: Field) -> None:
