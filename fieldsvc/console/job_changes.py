@@ -19,8 +19,8 @@ from werkzeug.datastructures import MultiDict
 
 from fieldsvc import kinds
 from fieldsvc.api.jobs import JobEdit, JobNew
-from fieldsvc.api.schemas import Int, Schema, Text
-from fieldsvc.base.clock import utc_now
+from fieldsvc.api.schemas import Ident, Int, Schema, Text
+from fieldsvc.base.clock import new_id, utc_now
 from fieldsvc.base.db import db, reading, transaction
 from fieldsvc.base.errors import Conflict, FieldsvcError, Forbidden
 from fieldsvc.base.plain import plain
@@ -41,14 +41,17 @@ FIELDS = (
     "address lon lat required_skills required_equipment load customers_affected"
 ).split()
 """What the form edits."""
+OWN_KEYS = "console:"
+"""How the external keys begin that the console gives to jobs made by hand."""
 _LINES = ("hazards", "tags")
 """Lists that are typed into one field, with commas."""
 _TIMES = ("window_start", "window_end", "due_at")
 
 
 class NewForm(JobNew):
-    """A job by hand: as the API takes it, the customer by number."""
+    """A job by hand: as the API takes it, the customer by number. ``form_key``: of this form, which makes one job."""
 
+    form_key = Ident()
     customer = ma.fields.String(metadata={"description": "Number of the customer."})
 
 
@@ -72,15 +75,23 @@ def new_job() -> Any:
     """Make a job; its point finds the territory, its kind the rest."""
     try:
         with form(NewForm, as_sent(NewForm, _listed(entered(NewForm)))) as body, transaction():
-            crews = body.pop("crews", 1)
+            crews, own_key = body.pop("crews", 1), OWN_KEYS + body.pop("form_key", new_id())
             if (number := body.pop("customer", None)) is not None:
                 body["customer_id"] = _customer(number)
-            with _at_the_place():
-                made = jobs.create(actor().source(utc_now()), jobs.NewJob(**body), actor().scope, crews=crews)
+            if (made := _made_by(own_key)) is None:
+                new = jobs.NewJob(**{"external_key": own_key, **body})
+                with _at_the_place():
+                    made = jobs.create(actor().source(utc_now()), new, actor().scope, crews=crews)
             job_id, told_number = made.id, made.number
     except Refused as refused:
         return _new(faults=_at_field(refused.faults), typed=typed()), refused.status
     return done(_("Job %(number)s is made.", number=told_number), url_for("console.job", job_id=job_id))
+
+
+def _made_by(own_key: str) -> Job | None:
+    """The job that this very form has made: it was sent twice, by a line that was cut or by going back."""
+    found = db.session.scalar(select(Job).where(Job.external_key == own_key))
+    return found if found is not None and actor().sees(found.territory_id) else None
 
 
 @contextmanager
@@ -108,7 +119,8 @@ def _customer(number: str) -> str:
 
 def _new(**more: Any) -> str:
     with reading():
-        return render_template("job_new.html", kinds=choices(sorted(kinds.discover())), **_known(), **more)
+        known = {"kinds": choices(sorted(kinds.discover())), "form_key": new_id(), **_known()}
+        return render_template("job_new.html", **known, **more)
 
 
 def _known() -> dict[str, Any]:
@@ -177,7 +189,6 @@ def save_job(job_id: str) -> Any:
     wanted = _wanted(touched, now)
     try:
         with form(JobEdit, as_sent(JobEdit, wanted)) as body, transaction():
-            body |= {name: None for name in wanted if wanted[name] is None}
             job = jobs.hold(job_id, actor().scope, None)
             if clashes := _clashes(job, touched, rev):
                 raise Refused(clashes, 409)

@@ -177,13 +177,17 @@ def test_a_job_by_hand_and_its_end(app: Flask, field: Field) -> None:
     assert 'id="f-customer-fault"' in visitor.post("/jobs/new", kind="repair", customer="nobody").text
     outside = visitor.post("/jobs/new", kind="repair", lon="111.65", lat="35.45")
     assert outside.status_code == 403 and 'id="f-lon-fault"' in outside.text and 'value="111.65"' in outside.text
-    made = visitor.post(
-        "/jobs/new", kind="repair", customer=place.customer_number, crews="2", required_skills=["repair", "metering"],
-        due_at="2027-01-04T08:00", hazards="dog",
-    )  # fmt: skip
+    key = re.search(r'name="form_key" value="([^"]+)"', visitor.get("/jobs/new").text)
+    assert key
+    asked: dict[str, Any] = {
+        "form_key": key[1], "kind": "repair", "customer": place.customer_number, "crews": "2", "hazards": "dog",
+        "required_skills": ["repair", "metering"], "due_at": "2027-01-04T08:00",
+    }  # fmt: skip
+    made = visitor.post("/jobs/new", **asked)
+    assert visitor.post("/jobs/new", **asked).location == made.location, "one form makes one job"
     assert made.status_code == 303, made.text
     page = visitor.get(made.location)
-    assert place.customer_number in page.text and "Assisted by" in page.text
+    assert place.customer_number in page.text and "Assisted by" in page.text and "Your key" not in page.text
     job = made.location.rpartition("/")[2]
     now = field.get(f"/v1/jobs/{job}")
     assert (now["required_skills"], now["due_at"], now["priority"]) == (
