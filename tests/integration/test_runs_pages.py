@@ -168,7 +168,7 @@ def test_an_emergency_is_put_in_and_says_whom_it_displaces_and_nothing_is_left_i
     run = start(visitor, mode="insert", what_if="true", job=urgent["number"])
     go(app, {"id": run})
     page = visitor.get(f"/runs/{run}").text
-    assert f"{urgent['number']} goes to ONE and begins at" in page and "2 other jobs make room for it" in page
+    assert f"{urgent['number']} goes to ONE and begins at" in page and "2 other jobs are moved by it" in page
     assert re.search(r"[12] promises? (is|are) lost", page)
     assert {one["reason"] for one in decisions(client, {"id": run}) if one["job_id"] != urgent["id"]} == {"kept"}
     asked = visitor.post(f"/runs/{run}/accept", job_ids=[urgent["id"]])
