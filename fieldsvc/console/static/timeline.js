@@ -279,7 +279,7 @@ class Timeline {
     inOrder.forEach((crew, order) => {
       const load = this.loads.get(crew.id);
       const look = [crew.name, crew.code, crew.silent, crew.skills, load, order].join("|");
-      wanted.set(crew.id, { id: crew.id, order, content: crew.code, look, className: crew.silent ? "silent" : "" });
+      wanted.set(crew.id, { id: crew.id, order, content: crew.code, look, className: crew.silent ? "silent" : "heard" });
     });
     update(this.groups, wanted, (a, b) => a.look === b.look);
   }
