@@ -118,8 +118,9 @@ class Device(Base):
     ``clock_former_ms`` what it was before it changed, ``clock_former_at`` when it was last that. ``pending`` is how
     many operations it said, at ``pending_at``, that it still held.
 
-    ``pulled_at`` is when it last pulled to the end, to within ten minutes; None: it has had no first sync since its enrolment.
-    ``told_seq`` is how far its own feed has been handed to it by then, ``seen_seq`` how far it has shown to hold it.
+    ``pulled_at`` is when it last pulled to the end, to within ten minutes; None: it has had no first sync since it was
+    enrolled. ``told_seq`` is how far its own feed has been handed to it by then, ``seen_seq`` how far it has shown to
+    hold it.
     """
 
     __tablename__ = "device"
