@@ -69,6 +69,7 @@ def map_facts() -> dict[str, Any]:
         "credit": settings.map_credit,
         "territories": url_for("console.map_territories"),
         "streets": url_for("console.map_streets") if network is not None else None,
+        "streetBounds": _corners(network),
         "fresh_s": settings.position_fresh,
         "kinds": kind_names,
         "names": {code: word(code) for code in (*kind_names, *TIERS, *STATUSES)},
@@ -78,6 +79,14 @@ def map_facts() -> dict[str, Any]:
 def _network() -> RoadNetwork | None:
     found: RoadNetwork | None = current_app.extensions["fieldsvc.travel"].network
     return found
+
+
+def _corners(network: RoadNetwork | None) -> list[list[float]] | None:
+    """South-west and north-east corner of a network, each latitude first as the map library has them."""
+    if network is None:
+        return None
+    west, south, east, north = streets.of(network).bounds
+    return [[south, west], [north, east]]
 
 
 def _pixel(zoom: int) -> float:

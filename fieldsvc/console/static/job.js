@@ -58,7 +58,7 @@ async function place(element) {
   const { job, crew } = words("job-where");
   const { createMap } = await import("./map.js");
   element.hidden = false;
-  const view = createMap(element, { territories: true });
+  const view = createMap(element);
   view.showJobs([job]);
   if (crew) view.showCrews([crew]);
   view.fit({ maxZoom: 14 });

@@ -17,15 +17,13 @@ async function get(url) {
   return answer.json();
 }
 
-/** Put the base under `map`; gives `{bounds()}` of the territories. */
-export function addBase(map, { territories = true } = {}) {
-  const under = [];
+/** Put the base under `map`; gives `{bounds(), ready}` of the territories. */
+export function addBase(map) {
   const streets = facts.streets ? streetLayer(map) : null;
   if (facts.tiles) addTiles(map, streets);
   else streets?.addTo(map);
   bare(map, !facts.tiles);
-  if (territories) under.push(addTerritories(map));
-  return { bounds: () => under[0]?.bounds() ?? null, ready: under[0]?.ready ?? Promise.resolve() };
+  return addTerritories(map);
 }
 
 /** Without tiles territories are the ground that streets lie on; with them they are lines over the picture. */

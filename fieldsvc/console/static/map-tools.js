@@ -1,4 +1,4 @@
-// Buttons, the legend and typed coordinates of a map.
+// Buttons and the legend of a map.
 
 import { words } from "./console.js";
 import { jobMark, node, svg, TIERS } from "./map-looks.js";
@@ -75,40 +75,4 @@ export function legend(map, { crews = true } = {}) {
   box.open = sessionStorage.getItem("map-legend") === "open";
   box.addEventListener("toggle", () => sessionStorage.setItem("map-legend", box.open ? "open" : ""));
   corner(map, "bottomright", box);
-}
-
-/** Latitude and longitude as two fields, for those who do not click; `take({lon, lat})` when both are right. */
-export function coordinates(map, take) {
-  const form = node("form", "map-coordinates");
-  form.noValidate = true;
-  const fault = node("p", "map-fault");
-  fault.setAttribute("role", "alert");
-  const field = (name, most) => {
-    const input = node("input");
-    Object.assign(input, { name, inputMode: "decimal", autocomplete: "off" });
-    input.most = most;
-    return input;
-  };
-  const lat = field("map-lat", 90);
-  const lon = field("map-lon", 180);
-  const value = (input) => {
-    const text = input.value.trim().replace(",", ".");
-    const number = text === "" ? NaN : Number(text);
-    const right = Math.abs(number) <= input.most;
-    input.setAttribute("aria-invalid", String(!right));
-    return right ? number : null;
-  };
-  form.append(node("label", "", say.lat, lat), node("label", "", say.lon, lon), Object.assign(node("button", "small", say.take), { type: "submit" }), fault);
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    event.stopPropagation();
-    // A pair copied from elsewhere may stand in the first field.
-    const pair = lat.value.match(/^\s*(-?\d+\.?\d*)\s*[,;\s]\s*(-?\d+\.?\d*)\s*$/);
-    if (pair && !lon.value.trim()) [lat.value, lon.value] = pair.slice(1);
-    const place = { lat: value(lat), lon: value(lon) };
-    fault.textContent = place.lat === null || place.lon === null ? say.badPlace : "";
-    if (!fault.textContent) take(place);
-  });
-  corner(map, "bottomleft", form);
-  return { element: form, set: (place) => Object.assign(lat, { value: place.lat.toFixed(6) }) && Object.assign(lon, { value: place.lon.toFixed(6) }) };
 }

@@ -4,7 +4,7 @@ import { language, words } from "./console.js";
 import { addBase } from "./map-base.js";
 import { CrewMarks, JobMarks, Routes, icon, placed, prepare } from "./map-marks.js";
 import { node } from "./map-looks.js";
-import { button, coordinates, legend, toolbar } from "./map-tools.js";
+import { button, legend, toolbar } from "./map-tools.js";
 import { editAreas } from "./map-edit.js";
 
 const say = words("map-words");
@@ -16,9 +16,9 @@ let made = 0;
  * Make a map in `element`, which has a height of its own by the page's style.
  *
  * @param {HTMLElement} element
- * @param {{territories?: boolean, legend?: boolean, remember?: string, label?: string}} [options]
- *   `territories` (true): outlines and names of the own territories; `legend` (false): what the marks mean;
- *   `remember`: a name under which centre and zoom are kept for the session; `label`: what a screen reader calls it.
+ * @param {{legend?: boolean, remember?: string, label?: string}} [options]
+ *   `legend` (false): what the marks mean; `remember`: a name under which centre and zoom are kept for the session;
+ *   `label`: what a screen reader calls it.
  * @returns {{
  *   map: object,
  *   jobs: JobMarks, crews: CrewMarks, routes: Routes,
@@ -31,7 +31,8 @@ let made = 0;
  *   edit: (geometry: ?object, callback: (geometry: ?object) => void) => {geometry: Function, undo: Function, stop: Function},
  *   setView: (place: {lon: number, lat: number}, zoom?: number) => void,
  * }} `map` is Leaflet's. `showRoute` draws a line and a number at each point that has a label. `pick` calls back with
- *   each place chosen by a click, by Enter (the centre) or by typed coordinates. `draw` gives the ring of one area.
+ *   each place chosen by a click, or by Enter (the middle of the map); a page has fields of its own to type one, and `set`
+ *   shows it. `draw` gives the ring of one area.
  *   `edit` draws and changes a Polygon or MultiPolygon, with holes, and calls back after each change.
  */
 export function createMap(element, options = {}) {
@@ -51,7 +52,7 @@ export function createMap(element, options = {}) {
   const view = { map, jobs: new JobMarks(map), crews: new CrewMarks(map), routes: new Routes(map) };
   toolbar(map, say.view, [button("fit", say.fit, () => view.fit(), { key: "b" })]);
   if (options.legend) legend(map);
-  const base = addBase(map, options);
+  const base = addBase(map);
 
   Object.assign(view, {
     showJobs: (jobs) => view.jobs.show(jobs),
@@ -130,20 +131,16 @@ function pick(view, callback, value) {
     if (!placed(place)) return void pin?.remove();
     pin ??= L.marker([0, 0], { keyboard: false, interactive: false, pane: "crews", icon: icon(() => node("div", "pin", node("span"))) });
     pin.setLatLng([place.lat, place.lon]).addTo(map);
-    typed.set(place);
   };
   const take = (place) => {
     set(place);
     callback(place);
   };
-  const typed = coordinates(map, (place) => {
-    take(place);
-    view.setView(place, Math.max(map.getZoom(), 15));
-  });
   const at = ({ lat, lng }) => ({ lon: Number(L.Util.wrapNum(lng, [-180, 180], true).toFixed(6)), lat: Number(lat.toFixed(6)) });
   const click = (event) => take(at(event.latlng));
   const key = (event) => event.key === "Enter" && event.target === container && take(at(map.getCenter()));
   container.classList.add("picking");
+  container.setAttribute("aria-label", say.howToPick);
   map.on("click", click);
   container.addEventListener("keydown", key);
   if (value) set(value);
@@ -153,7 +150,7 @@ function pick(view, callback, value) {
       map.off("click", click);
       container.removeEventListener("keydown", key);
       container.classList.remove("picking");
-      typed.element.remove();
+      container.setAttribute("aria-label", say.how);
       pin?.remove();
     },
   };

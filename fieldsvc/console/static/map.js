@@ -4,7 +4,9 @@
 //   map-base.js   what lies under everything: tiles, or territories and streets where there are none
 //   map-marks.js  jobs, clusters, crews, routes
 //   map-looks.js  shapes and colours
-//   map-tools.js  buttons, legend, coordinates
+//   map-tools.js  buttons, legend
+//   map-edit.js   areas drawn and changed
+//   map-drop.js   jobs dropped on crews
 //   map-board.js  attachMap: the map of the board, linked with list and timeline by the store
 
 export { createMap } from "./map-view.js";
