@@ -30,9 +30,8 @@ from fieldsvc.people.territories import FATES, Foreseen
 FIELDS = ("code", "name", "name_local", "site_class", "priority", "level")
 _SHOWN = 300
 """So many features are listed; refused and repaired ones come first."""
-_DRAWN = 500
 _RAW_POINTS = 20_000
-"""A border with more points is not drawn as it stood before its repair."""
+"""So many points are drawn of borders as they stood before their repair, of all of them together."""
 
 
 class _Confirmed(ImportMapping):
@@ -93,11 +92,11 @@ def import_file() -> Any:
     """Import the file, if that does what was shown; else show again what it would do by now."""
     try:
         with form(_Confirmed) as body, transaction():
-            source, seen = _file(), body.pop("seen")
-            shown = _preview(source, body)
+            seen = body.pop("seen")
+            shown = _preview(_file(), body)
             if shown.seen != seen:
                 return _answer({}, shown, status=409, moved=True)
-            report = territories.import_geojson(actor(), source, body, utc_now())
+            report = territories.import_geojson(actor(), shown.contents.collection, body, utc_now())
     except Refused as refused:
         return _answer(refused.faults, status=refused.status)
     return done(
@@ -125,7 +124,7 @@ def _preview(source: bytes, mapping: dict[str, Any]) -> _Preview:
     """:raises Invalid: the whole file cannot be used; ``file`` says why."""
     try:
         found = contents(source)
-        foreseen = territories.foresee(actor(), source, mapping)
+        foreseen = territories.foresee(actor(), found.collection, mapping)
     except Invalid as error:
         reasons = [fault["reason"] for fault in error.errors] or [error.detail]
         raise Invalid.field("file", reasons[0]) from None
@@ -162,17 +161,22 @@ def _facts(shown: _Preview | None) -> dict[str, Any]:
 
 
 def _drawing(shown: _Preview) -> dict[str, Any]:
-    """GeoJSON of what would be stored; beside it, of what is repaired or moved, how it is or stood before."""
-    features = []
-    for one in shown.listed[:_DRAWN]:
-        raw = shown.contents.geometry(one.index, _RAW_POINTS) if one.entry else None
+    """GeoJSON of what would be stored; beside it, of what is repaired or moved, how it is or stood before. Those are
+    drawn as finely as one looks at them one by one, the others as they look all together.
+    """
+    features: list[dict[str, Any]] = []
+    bounds = [one.shape.geometry.bounds for one in shown.listed if one.shape is not None]
+    coarse = _pixel([min(one[0] for one in bounds), 0, max(one[2] for one in bounds), 0]) if bounds else 0.0
+    left = _RAW_POINTS
+    for one in shown.listed:
         if one.shape is not None:
-            features.append(_feature(one, "after", orjson.loads(shapely.to_geojson(_light(one.shape.geometry)))))
-        if raw is not None:
+            fine = one.entry is not None or one.moved
+            features.append(_feature(one, "after", _plain(one.shape.geometry, None if fine else coarse)))
+        if one.entry is not None and (raw := shown.contents.geometry(one.index, left)) is not None:
+            left -= sum(len(ring) for rings in raw["coordinates"] for ring in rings)
             features.append(_feature(one, "raw", raw))
         if one.moved and one.territory is not None:
-            before = _light(shapely.from_geojson(one.territory.geometry))
-            features.append(_feature(one, "before", orjson.loads(shapely.to_geojson(before))))
+            features.append(_feature(one, "before", _plain(shapely.from_geojson(one.territory.geometry), None)))
     return {"type": "FeatureCollection", "features": features}
 
 
@@ -182,6 +186,12 @@ def _feature(one: Foreseen, side: str, geometry: Any) -> dict[str, Any]:
     return {"type": "Feature", "geometry": geometry, "properties": properties}
 
 
-def _light(geometry: Any) -> Any:
-    west, south, east, north = geometry.bounds
-    return geometry.simplify(max(east - west, north - south) / 1000)
+def _plain(geometry: Any, pixel: float | None) -> Any:
+    """GeoJSON without the points that nobody sees; ``pixel``: in degrees, None: of the geometry drawn large."""
+    simple = geometry.simplify(_pixel(geometry.bounds) if pixel is None else pixel, preserve_topology=False)
+    return orjson.loads(shapely.to_geojson(geometry.envelope if simple.is_empty else simple))
+
+
+def _pixel(bounds: Any) -> float:
+    west, south, east, north = bounds
+    return max(float(east - west), float(north - south)) / 1000

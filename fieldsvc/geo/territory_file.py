@@ -28,6 +28,11 @@ class Contents:
     guessed: dict[str, str]
     samples: dict[str, str]
 
+    @property
+    def collection(self) -> dict[str, Any]:
+        """The file once more, so that it is read only once."""
+        return {"type": "FeatureCollection", "features": self.features}
+
     def geometry(self, index: int, most: int) -> dict[str, Any] | None:
         """The border of a feature as it stands, as far as it can be drawn: positions that are none are left out. None:
         nothing is left, or it has more than ``most`` points.
