@@ -99,7 +99,14 @@ def intake_known() -> str:
             points=points,
             refusal=refusal,
             fault=fault,
+            joined=_joined(known, fault) if known is not None else None,
         )
+
+
+def _joined(known: intake.Known, fault: str | None) -> Job | None:
+    """The job that goes out already, where the call joins its fault: by the dispatcher's word, else by the rules."""
+    leader = known.group.ids[0] if known.group is not None and known.group.merge else None
+    return next((job for incident, job in known.faults if incident.id == (fault or leader)), None)
 
 
 @pages.get("/intake/count")

@@ -160,6 +160,9 @@ def test_the_same_trouble_and_the_fault_it_belongs_to_are_shown_before_and_the_d
     (third, _) = options(desk, "1003")[0]
     known = desk.post("/intake/known", customer_id=third, trouble_code="no_power").text
     assert "it joins the first one" in known and "3 calls on transformer area TA-1" in known
+    assert re.search(r"It joins J-\w+, whose promises run already", known)
+    alone = desk.post("/intake/known", customer_id=third, trouble_code="no_power", fault="apart").text
+    assert "It joins" not in alone and "Arrival" in alone
     assert "nearby" in known and str(tickets(field)[0]["number"]) in known
     billing = desk.post("/intake/known", customer_id=third, trouble_code="meter_fault").text
     assert "Which fault is it?" not in billing  # a customer's own trouble: no rule asks
