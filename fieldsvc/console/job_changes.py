@@ -30,6 +30,7 @@ from fieldsvc.console.local_times import as_sent, for_field, in_words
 from fieldsvc.console.telling import Names, told
 from fieldsvc.console.words import zone
 from fieldsvc.geo.territories import SITE_CLASSES
+from fieldsvc.kinds.assist import KIND as ASSIST
 from fieldsvc.people.models import Crew
 from fieldsvc.records.models import Customer
 from fieldsvc.sync import sides
@@ -119,7 +120,8 @@ def _customer(number: str) -> str:
 
 def _new(**more: Any) -> str:
     with reading():
-        known = {"kinds": choices(sorted(kinds.discover())), "form_key": new_id(), **_known()}
+        by_hand = sorted(kinds.discover().keys() - {ASSIST.name})  # one that assists comes with the job it assists
+        known = {"kinds": choices(by_hand), "form_key": new_id(), **_known()}
         return render_template("job_new.html", **known, **more)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from flask import current_app, url_for
+from flask import url_for
 from flask_babel import gettext as _
 from markupsafe import Markup, escape
 from sqlalchemy import select
@@ -29,7 +29,7 @@ _NAMED: dict[str, tuple[Any, Any]] = {
     "usage_point": (UsagePoint.id, UsagePoint.number),
     "meter": (Meter.id, Meter.asset_no),
 }
-_PAGES = frozenset("crew territory customer job meter device review incident run ticket".split())
+_PAGES = frozenset("crew territory customer job meter usage_point device review incident run ticket".split())
 _MEMBERS = {"follows_job": "job", "assists_job": "job", "lead_job": "job", "resolved_by": "staff"}
 _CODED = frozenset(
     "status kind op_kind verdict site_class reason outcome state resolution severity role ownership cause_major "
@@ -102,7 +102,7 @@ class Names:
         if not ident:
             return "–"
         name = self.name(kind, ident)
-        if kind not in _PAGES or f"console.{kind}" not in current_app.view_functions:
+        if kind not in _PAGES:
             return Markup('<span title="{}">{}</span>').format(ident, name)
         where: dict[str, Any] = {f"{kind}_id": ident}
         return Markup('<a href="{}">{}</a>').format(url_for(f"console.{kind}", **where), name)
@@ -220,10 +220,4 @@ def took(seconds: float) -> str:
     return span(round(seconds))
 
 
-@pages.app_template_global()
-def has_page(endpoint: str) -> bool:
-    """Whether there is a page of that name to link to."""
-    return f"console.{endpoint}" in current_app.view_functions
-
-
-__all__ = ["Change", "Names", "by_whom", "changes", "has_page", "kind_of", "told", "took"]
+__all__ = ["Change", "Names", "by_whom", "changes", "kind_of", "told", "took"]
