@@ -51,8 +51,8 @@ _SESSION, _CREW = "session:", "crew:"
 class Boards:
     """The open streams of one process."""
 
-    def __init__(self, app: Flask, rhythm: Rhythm, most: int, signs_s: float) -> None:
-        self.app, self.rhythm = app, rhythm
+    def __init__(self, app: Flask, rhythm: Rhythm, most: int, most_news: int, signs_s: float) -> None:
+        self.app, self.rhythm, self.most_news = app, rhythm, most_news
         self.places = Places(most, OF_ONE)
         self.watch = Watch(self._look, rhythm.look_s)
         self._signs_s = signs_s
@@ -70,10 +70,16 @@ class Boards:
             return {**self._signs, _HISTORY: follow.mark()}
 
 
-def init_app(app: Flask, rhythm: Rhythm | None = None, most: int = BOARDS, signs_s: float = SIGNS_S) -> None:
+def init_app(
+    app: Flask,
+    rhythm: Rhythm | None = None,
+    most: int = BOARDS,
+    most_news: int = MOST_NEWS,
+    signs_s: float = SIGNS_S,
+) -> None:
     """Let ``app`` keep streams open. Starts nothing."""
     rhythm = rhythm or Rhythm(heartbeat_s=15.0, life_s=(120.0, 180.0))
-    app.extensions[_EXTENSION] = Boards(app, rhythm, most, signs_s)
+    app.extensions[_EXTENSION] = Boards(app, rhythm, most, most_news, signs_s)
 
 
 def end_with_process(app: Flask) -> None:
@@ -118,12 +124,12 @@ class _Session:
         known = since is not None and since.isascii() and since.isdigit() and len(since) < 19
         self._follower = Follower(int(since)) if since and known else None
 
-    def news(self, app: Flask, lives: Collection[str] = ()) -> bytes:
+    def news(self, boards: Boards, lives: Collection[str] = ()) -> bytes:
         """The event for what is new in the history, and for crews with a new sign of life; nothing when there is none
         for this account.
         """
-        with app.app_context(), reading():
-            rows = self._follower.read(utc_now(), MOST_NEWS) if self._follower else None
+        with boards.app.app_context(), reading():
+            rows = self._follower.read(utc_now(), boards.most_news) if self._follower else None
             if rows is None:
                 self._follower = Follower(follow.newest())
                 return self._event(b"reload", {})
@@ -163,7 +169,7 @@ def _events(boards: Boards, session: _Session) -> Iterator[bytes]:
             # The first news is how all crews stand, not that they have moved.
             lives = [one.removeprefix(_CREW) for one in news if one.startswith(_CREW)] if begun else []
             begun = begun or bool(news)
-            yield (session.news(boards.app, lives) if news else b"") or b"event: beat\ndata: {}\n\n"
+            yield (session.news(boards, lives) if news else b"") or b"event: beat\ndata: {}\n\n"
     yield b"event: bye\ndata: {}\n\n"
 
 
@@ -177,6 +183,6 @@ def _crew_keys(app: Flask, who: Actor) -> list[str]:
 def _once(boards: Boards, session: _Session) -> Iterator[bytes]:
     """What was missed, and when to ask again."""
     yield b"retry: %d\n\n" % (random.randint(*AGAIN_S) * 1000)
-    if missed := session.news(boards.app):
+    if missed := session.news(boards):
         yield missed
     yield b"event: full\ndata: {}\n\n"

@@ -123,21 +123,21 @@ def jobs(
     *,
     ids: Collection[str] | None = None,
     first: int = 0,
-    most: int | None = None,
+    most: int = MOST,
 ) -> list[Card]:
     """The jobs that are wanted, in order, from the one at place ``first`` on; at most :data:`MOST`.
 
     :param scope: the reader's territories, None for all. ``ids``: only these.
     """
     told = _Told(_lines(wanted, scope, ids), now)
-    query = select(*told.columns).where(*told.narrowed(wanted)).order_by(*told.order).offset(first).limit(most or MOST)
+    query = select(*told.columns).where(*told.narrowed(wanted)).order_by(*told.order).offset(first).limit(most)
     return [Card._make(row) for row in db.session.execute(query)]
 
 
-def counts(wanted: Wanted, scope: Collection[str] | None, now: datetime) -> dict[str, Any]:
+def counts(wanted: Wanted, scope: Collection[str] | None, now: datetime, most: int = MOST) -> dict[str, Any]:
     """How many there are: ``status``: of each, whatever statuses are wanted; ``soon``, ``over``, ``hazards`` and
     ``nobody`` (has them) of those that have not ended, whatever statuses, promises and crews are wanted; ``shown``:
-    all that are wanted; ``cut``: the board has more than :data:`MOST` and leaves some out.
+    all that are wanted; ``cut``: the board has more than ``most`` and leaves some out.
     """
     told = _Told(_lines(wanted, scope), now)
     line = told.line
@@ -157,7 +157,7 @@ def counts(wanted: Wanted, scope: Collection[str] | None, now: datetime) -> dict
             found.update({"soon": count * (place == SOON), "over": count * (place == OVER)})
             found.update({"hazards": count * bool(hazards), "nobody": count * bool(nobody)})
     names = ("soon", "over", "hazards", "nobody", "shown")
-    return {"status": dict(+by_status), **{name: found[name] for name in names}, "cut": found["all"] > MOST}
+    return {"status": dict(+by_status), **{name: found[name] for name in names}, "cut": found["all"] > most}
 
 
 def at_risk(now: datetime) -> timedelta:

@@ -194,7 +194,7 @@ def test_changed_jobs_come_as_lines_and_as_data_and_those_that_no_longer_fit_are
     assert order == sorted(order), "a script can put a line where it belongs"
 
 
-def test_list_and_data_are_bounded(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_and_data_are_bounded(app: Flask) -> None:
     scene = Scene(Field(app))
     person = Visitor(app, territory_ids=[scene.territory_id])
     with app.app_context(), transaction():
@@ -206,12 +206,13 @@ def test_list_and_data_are_bounded(app: Flask, monkeypatch: pytest.MonkeyPatch) 
     rest = person.piece(more[1].replace("&amp;", "&"))
     assert len(re.findall(r'<li class="job ', rest.text)) == 50 and "hx-get" not in rest.text
     assert "<form" not in rest.text
-    for most, cut in ((150, False), (149, True)):
-        monkeypatch.setattr(board, "MOST", most)
-        found = data(person, "/board/data?priority=9")
-        assert found["counts"]["cut"] is cut
-        assert len(found["jobs"]) == most
-        assert ("narrow the filters" in person.get("/?priority=9").text) is cut
+    found = data(person, "/board/data?priority=9")
+    assert len(found["jobs"]) == 150 and found["counts"]["cut"] is False
+    with app.app_context(), reading():
+        wanted, scope = Wanted(TODAY, priority=(9,)), {scene.territory_id}
+        assert not board.counts(wanted, scope, utc_now(), most=150)["cut"]
+        assert board.counts(wanted, scope, utc_now(), most=149)["cut"]
+        assert len(board.jobs(wanted, scope, utc_now(), first=10, most=149)) == 140
     packed = person.get("/board/data?priority=9", Accept="application/json", Accept_Encoding="gzip")
     assert packed.headers["Content-Encoding"] == "gzip"
     assert json.loads(gzip.decompress(packed.data))["counts"] == found["counts"]

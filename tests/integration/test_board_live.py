@@ -138,9 +138,7 @@ def test_crews_shifts_and_signs_of_life_are_told(app: Flask, scene: Scene) -> No
         assert line.silent()
 
 
-def test_who_was_cut_off_goes_on_where_it_was_and_who_was_away_too_long_begins_anew(
-    app: Flask, scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_was_cut_off_goes_on_where_it_was_and_who_was_away_too_long_begins_anew(app: Flask, scene: Scene) -> None:
     person = Visitor(app, territory_ids=[scene.territory_id])
     with listening(person, cursor(person)) as line:
         first = scene.job("First")
@@ -160,7 +158,7 @@ def test_who_was_cut_off_goes_on_where_it_was_and_who_was_away_too_long_begins_a
             assert line.jobs() == {after}
     count = int(cursor(person)) - int(last_id)
     for most, told in ((count, "changed"), (count - 1, "reload")):
-        monkeypatch.setattr(live, "MOST_NEWS", most)
+        live.init_app(app, QUICK, most_news=most, signs_s=0.02)
         with listening(person, last_id) as line:
             assert (line.event() or ("",))[0] == told, most
 
