@@ -16,7 +16,7 @@ from markupsafe import escape
 
 from fieldsvc.api import positions
 from fieldsvc.api.jobs import Assign, Reason
-from fieldsvc.api.schemas import Flag, Ident, Int, ListOf, Schema, UtcTime
+from fieldsvc.api.schemas import Flag, Ident, Int, ListOf, Schema, Text, UtcTime
 from fieldsvc.base.clock import utc_now
 from fieldsvc.base.db import db, reading, transaction
 from fieldsvc.base.errors import FieldsvcError, Invalid
@@ -43,9 +43,10 @@ class Seen(Schema):
 
 
 class AssignForm(Assign, Seen):
-    """As the API takes it; ``anyway``: what breaks has been seen."""
+    """As the API takes it; ``anyway``: what breaks has been seen, of the crew and time in ``seen`` if that is there."""
 
     anyway = Flag()
+    seen = Text(80)
 
 
 class TakeForm(Reason, Seen):
@@ -210,7 +211,7 @@ def assign_job(job_id: str) -> Any:
     def act(body: Mapping[str, Any], now: datetime, check: Check) -> Job:
         jobs.hold(job_id, actor().scope, check)
         offer = _offer(job_id, body["crew_id"], body.get("planned_start"), now)
-        if not offer.allowed or (offer.breaches and not body.get("anyway")):
+        if not offer.allowed or (offer.breaches and not _seen(body)):
             code = "conflict" if offer.allowed else "state-not-allowed"
             told = _offered(offer)
             detail = "; ".join(one["sentence"] for one in told["breaks"]) or _("This crew cannot have it.")
@@ -220,6 +221,12 @@ def assign_job(job_id: str) -> Any:
         return jobs.assign(source, job_id, body["crew_id"], planned_start=start, pin=pin, scope=actor().scope)
 
     return _done(job_id, AssignForm, act, lambda job: _standing(job, db.session.get(Crew, job.crew_id or "")))
+
+
+def _seen(body: Mapping[str, Any]) -> bool:
+    """Whether what breaks has been seen: a form in which another crew or time was chosen meanwhile has to ask again."""
+    typed = f"{request.form.get('crew_id', '')}|{request.form.get('planned_start', '')}"
+    return bool(body.get("anyway")) and body.get("seen") in (None, typed)
 
 
 def _to_the_minute(at: datetime | None) -> datetime | None:

@@ -150,6 +150,19 @@ def test_what_breaks_has_to_be_seen_and_where_it_fits_best_is_found(app: Flask, 
     ranked = desk.person.get(f"/assign/crews?job={desk.new()}", **DATA).json["crews"]  # type: ignore[index]
     assert [(row["crew_code"], row["possible"]) for row in ranked] == [("ONE", True), ("TWO", True)]
     assert ranked[0]["words"].startswith("ONE could: begins at ")
+    # a form that has seen what breaks with one crew has not seen it with another
+    job = desk.new(required_skills=["welding"])
+    form = desk.person.post(f"/jobs/{job}/assign", rev=desk.job(job)["rev"], crew_id=desk.two, planned_start="")
+    assert form.status_code == 409 and f'name="seen" value="{desk.two}|"' in form.text
+    fields: dict[str, Any] = {
+        "rev": desk.job(job)["rev"],
+        "anyway": "true",
+        "seen": f"{desk.one}|",
+        "crew_id": desk.two,
+    }
+    assert desk.person.post(f"/jobs/{job}/assign", **fields).status_code == 409
+    fields["seen"] = f"{desk.two}|"
+    assert desk.person.post(f"/jobs/{job}/assign", **fields).status_code == 303
 
 
 def test_two_dispatchers_on_one_job_the_second_is_told_who_and_what(app: Flask, desk: Desk) -> None:

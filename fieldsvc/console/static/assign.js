@@ -173,6 +173,8 @@ class Chooser {
     this.asking?.abort();
     this.reason.textContent = this.why?.get(to.crewId) ?? "";
     this.go.disabled = !to.crewId;
+    this.go.textContent = say.give;
+    this.seen = false; // of this crew and time, nothing has been seen yet
     if (!to.crewId) return this.told.replaceChildren();
     this.asking = new AbortController();
     const found = await offered(this.jobs.map((job) => job.id), to, this.asking.signal).catch((error) => error);
