@@ -1,6 +1,6 @@
 // The board: its list in step with map, timeline and the service; regions that can be folded and sized.
 
-import { notice, words } from "./console.js";
+import { notice, time, words } from "./console.js";
 import { Actions } from "./board-actions.js";
 import { Layout } from "./board-layout.js";
 import { List } from "./board-list.js";
@@ -27,6 +27,13 @@ function line(state) {
   element.querySelector(".text").textContent = say[state];
 }
 
+/** When a crew was last heard of: the time, and the day unless it is today's. */
+function since(at) {
+  if (!at) return say.never;
+  const today = new Date(at).toDateString() === new Date().toDateString();
+  return time(at, today ? undefined : { dateStyle: "short", timeStyle: "short" });
+}
+
 /** Crews that are on duty and have not been heard of: how many, and who, the longest silent first. */
 function silent() {
   const menu = document.getElementById("silent");
@@ -38,6 +45,7 @@ function silent() {
   menu.querySelector("ul").replaceChildren(
     ...crews.slice(0, 50).map((crew) => {
       const link = Object.assign(document.createElement("a"), { href: `/crews/${crew.id}`, textContent: `${crew.code} · ${crew.name}` });
+      link.append(Object.assign(document.createElement("span"), { className: "number", textContent: since(crew.last_seen_at) }));
       link.addEventListener("mouseenter", () => store.point({ crew: crew.id }));
       link.addEventListener("focus", () => store.point({ crew: crew.id }));
       const item = document.createElement("li");
