@@ -175,3 +175,18 @@ def test_the_list_narrows_by_its_address_refreshes_itself_and_shows_revoked_ones
     assert "<html" not in piece.text and phone.id in piece.text
     assert person.get("/sync-desk?problem=none").status_code == 422
     assert person.get("/sync-desk?show=undecided&cursor=x").status_code == 400
+
+
+def test_apps_on_other_libraries_hear_too(field: Field) -> None:
+    watermelon, rxdb = field.phone(), field.phone()
+    for phone in (watermelon, rxdb):
+        hello(phone, pending=0)
+        job = field.job("repair", phone.crew_id)
+        phone.push(phone.op("note.add", job, {"text": "x"}))
+    field.settle()
+    assert on_desk(field, rxdb).problems == on_desk(field, watermelon).problems == ("unheard", "no_first_sync")
+    done(watermelon.client.get("/sync/v1/compat/watermelon/pull?last_pulled_at=null&schema_version=1&migration=null"))
+    done(rxdb.client.get("/sync/v1/compat/rxdb/jobs/pull"))
+    assert on_desk(field, watermelon).problems == () and on_desk(field, rxdb).problems == ("unheard",)
+    done(rxdb.client.get("/sync/v1/compat/rxdb/outcomes/pull"))
+    assert on_desk(field, rxdb).problems == ()
