@@ -10,7 +10,7 @@ import shapely
 from fieldsvc.geo.roads import RoadNetwork
 
 MOST = 6000
-"""How many pieces of street, from node to node, one answer holds; of more the fastest, which are the main roads."""
+"""How many pieces of street one answer holds."""
 _DIGITS = 5
 
 Box = tuple[float, float, float, float]
@@ -27,14 +27,15 @@ class Streets:
         west, south, east, north = shapely.total_bounds(self._lines).tolist()
         self.bounds: Box = (west, south, east, north)
 
-    def within(self, box: Box, tolerance: float) -> list[list[list[float]]]:
+    def within(self, box: Box, tolerance: float, most: int = MOST) -> list[list[list[float]]]:
         """Lines of ``[lon, lat]`` that touch ``box`` (west, south, east, north), pieces joined where they meet.
 
         :param tolerance: how far a simplified line may lie from the real one, in degrees.
+        :param most: how many pieces, from node to node; of more the fastest, which are the main roads.
         """
         found = np.sort(self._tree.query(shapely.box(*box), predicate="intersects"))
-        if len(found) > MOST:
-            found = found[np.argsort(-self._speed[found], kind="stable")[:MOST]]
+        if len(found) > most:
+            found = found[np.argsort(-self._speed[found], kind="stable")[:most]]
         if not len(found):
             return []
         merged = shapely.get_parts(shapely.line_merge(shapely.multilinestrings(self._lines[found])))

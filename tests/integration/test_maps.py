@@ -57,9 +57,7 @@ def _town(folder: Path) -> str:
     return f"roads:{folder}"
 
 
-def test_streets_of_the_loaded_network_stand_in_for_tiles(
-    app: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_streets_of_the_loaded_network_stand_in_for_tiles(app: Flask, tmp_path: Path) -> None:
     visitor = Visitor(app, "auditor")
     box = "/map/streets?bbox=111.49,35.39,111.51,35.42&zoom=16"
     assert visitor.get(box, Accept="application/json").json == {"lines": []}
@@ -71,8 +69,8 @@ def test_streets_of_the_loaded_network_stand_in_for_tiles(
     elsewhere = visitor.get("/map/streets?bbox=10,10,11,11", Accept="application/json")
     assert elsewhere.json == {"lines": []}
     # Of too many the main roads stay.
-    monkeypatch.setattr(streets, "MOST", 1)
-    assert visitor.get(box, Accept="application/json").json == {"lines": [[[111.502, 35.4], [111.502, 35.41]]]}
+    network = app.extensions["fieldsvc.travel"].network
+    assert streets.of(network).within((111, 35, 112, 36), 0.0, most=1) == [[[111.502, 35.4], [111.502, 35.41]]]
 
 
 def test_only_who_may_assign_can_drop_jobs_on_crews(app: Flask) -> None:
