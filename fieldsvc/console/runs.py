@@ -124,7 +124,7 @@ def run_difference(run_id: str) -> Any:
     """What map and timeline draw."""
     with reading():
         found = dispatch.find(run_id, actor().id, actor().scope)
-        return jsonify(difference.drawn(found, request.args.get("crew") or None))
+        return jsonify(difference.drawn(found, utc_now(), request.args.get("crew") or None))
 
 
 @pages.post("/runs/<id:run_id>/cancel")

@@ -35,7 +35,7 @@ export async function drawDifference(picture) {
   const show = (which) => {
     for (const button of picture.querySelectorAll("[data-show]")) button.setAttribute("aria-pressed", button.dataset.show === which);
     timeline.set(drawn.crews, items(drawn, which, say));
-    map.showJobs(drawn.changes.filter((one) => standing(one, which)).map(onMap));
+    map.showJobs(drawn.changes.filter((one) => standing(one, which)).map(({ job }) => job));
     map.showCrews(drawn.crews.map((crew) => ({ ...crew, silent: false })));
     map.routes.showAll(which === "before" ? [] : routes(drawn, "crew_id", "planned_start"));
     former.clearLayers();
@@ -63,11 +63,6 @@ const day = (at) => {
 
 /** Whether a change has a crew in what is shown. */
 const standing = (one, which) => (which === "before" ? one.former_crew_id : which === "after" ? one.crew_id : true);
-
-function onMap({ job, promise }) {
-  const tier = job.hazards?.length ? "hazard" : promise === "lost" || promise === "broken" ? "at_risk" : "planned";
-  return { ...job, tier };
-}
 
 /** Items of the timeline: what is planned anew in full, what it was before as an outline. */
 function items({ changes, from }, which, say) {

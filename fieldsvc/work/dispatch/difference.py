@@ -10,13 +10,16 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, and_, case, exists, func, or_, select
 
 from fieldsvc.base.db import among, db
 from fieldsvc.base.plain import plain
 from fieldsvc.people.models import Crew, Shift, Territory
+from fieldsvc.records.models import Customer
 from fieldsvc.work.dispatch.queries import decision_row, decisions
-from fieldsvc.work.models import DispatchDecision, DispatchRun, Job
+from fieldsvc.work.dispatch.rules import Rules
+from fieldsvc.work.models import CommitmentClock, DispatchDecision, DispatchRun, Job
+from fieldsvc.work.tiers import Standing, tier
 
 CHANGES = ("new", "other_crew", "moved", "dropped")
 SHOWN = ("changes", *CHANGES, "lost", "left", "changed_meanwhile", "all")
@@ -166,12 +169,15 @@ def chosen(run_id: str, crew_ids: Collection[str], territory_ids: Collection[str
     return sorted(db.session.scalars(query.where(_one.taken.is_(None))))
 
 
-def drawn(run: DispatchRun, crew_id: str | None = None) -> dict[str, Any]:
+def drawn(run: DispatchRun, now: datetime, crew_id: str | None = None) -> dict[str, Any]:
     """What map and timeline show of a run, JSON-ready: its changes (at most 2,000; ``cut``: there are more), the crews
     they concern with base and shifts, and the span that is looked at."""
     query = shown(run.id, "changes", crew_id=crew_id).order_by(_one.place).limit(MOST_DRAWN + 1)
     found = [row(one) for one in db.session.execute(query)]
     cut, found = len(found) > MOST_DRAWN, found[:MOST_DRAWN]
+    ranks = _ranks([one["job_id"] for one in found], now)
+    for one in found:
+        one["job"]["tier"] = ranks[one["job_id"]]
     ids = {one[name] for one in found for name in ("crew_id", "former_crew_id")} - {None}
     people = db.session.scalars(select(Crew).where(among(Crew.id, sorted(ids))).order_by(Crew.code)).all()
     starts = [one[name] for one in found for name in ("planned_start", "former_start") if one[name]]
@@ -192,6 +198,18 @@ def drawn(run: DispatchRun, crew_id: str | None = None) -> dict[str, Any]:
         ],
         "from": min(starts, default=plain(run.plan_from)),
         "until": max([*ends, *starts], default=plain(run.plan_until or run.plan_from)),
+    }
+
+
+def _ranks(job_ids: Sequence[str], now: datetime) -> dict[str, str]:
+    """Job → its rank as it is now."""
+    promised = exists().where(CommitmentClock.job_id == Job.id, CommitmentClock.verdict == "running")
+    query = select(Job.id, Job.hazards, promised, Customer.importance, Job.due_at)
+    query = query.outerjoin(Customer, Customer.id == Job.customer_id).where(among(Job.id, job_ids))
+    at_risk_from = now + timedelta(minutes=Rules.on(now).at_risk_minutes)
+    return {
+        job_id: tier(Standing(bool(hazards), runs, importance, due, at_risk_from))
+        for job_id, hazards, runs, importance, due in db.session.execute(query)
     }
 
 
