@@ -26,6 +26,7 @@ from fieldsvc.base.errors import NotFound
 from fieldsvc.console.frame import actor, asked, may, page, pages
 from fieldsvc.console.telling import Names
 from fieldsvc.console.words import language
+from fieldsvc.history import follow
 from fieldsvc.history import page as history
 from fieldsvc.history.models import HistoryEntry
 from fieldsvc.kinds.lifecycle import ACTIVE
@@ -55,6 +56,7 @@ def shown(job_id: str, now: datetime, **more: Any) -> str:
     """The page of a job; ``more``: what a refused form adds to it."""
     on_paper = request.args.get("print") == "1"
     with reading():
+        since = follow.newest()  # before all else: what is written from here on is news to the page
         found = queries.job(job_id, actor().scope)
         ways = _ways(found, PRINTED if on_paper else OPERATIONS, request.args.get("operations"))
         files = paging.fetch(
@@ -62,6 +64,7 @@ def shown(job_id: str, now: datetime, **more: Any) -> str:
         )
         facts = queries.job_page(found)
         page = {
+            "since": since,
             "job": found,
             "facts": facts,
             "where": _where(found, facts, now),
