@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from fieldsvc.base.clock import format_time, utc_now
 from tests.browser.console import Console
@@ -150,6 +150,18 @@ def test_by_keyboard_and_two_windows_on_one_job(console: Callable[..., Console],
 
 
 def test_who_may_only_look_drags_nothing(console: Callable[..., Console], day: Day) -> None:
-    page = console("auditor", territory_ids=[day.territory_id]).open("/")
-    expect(row(page, "TL-ALL")).to_be_visible()
+    person = console("auditor", territory_ids=[day.territory_id])
+    page = person.page
+
+    def silent(route: Route) -> None:
+        answer = route.fetch()
+        body = answer.json()
+        route.fulfill(response=answer, json=body | {"crews": [crew | {"silent": True} for crew in body["crews"]]})
+
+    page.route("**/board/data*", silent, times=1)
+    person.open("/")
+    expect(row(page, "TL-ALL").locator(".tl-silent")).to_be_visible()
+    page.get_by_role("button", name="The next day").click()
+    expect(row(page, "TL-ALL").locator(".tl-silent")).to_have_count(0)  # heard of again, it keeps its row
+    expect(row(page, "TL-ALL")).not_to_contain_text("%")  # and has no shift that day
     assert page.locator("#timeline [data-key=m], #timeline .tl-chip").count() == 0
