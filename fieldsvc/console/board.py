@@ -24,12 +24,12 @@ from fieldsvc.api.schemas import Choices, Schema, Text, from_text
 from fieldsvc.api.sync import answer
 from fieldsvc.base.clock import utc_now
 from fieldsvc.base.db import among, db, reading, transaction
-from fieldsvc.console.frame import Refused, actor, choices, done, form, page, pages, typed
+from fieldsvc.console.frame import Refused, actor, choices, done, form, page, pages
 from fieldsvc.console.words import zone
 from fieldsvc.history import follow
 from fieldsvc.kinds.lifecycle import STATUSES
 from fieldsvc.people import views
-from fieldsvc.people.models import Crew, SavedView, Territory
+from fieldsvc.people.models import Crew, Territory
 from fieldsvc.work import board as room
 from fieldsvc.work.board import NOBODY, Card, Day, Wanted
 
@@ -316,11 +316,6 @@ def _data(**members: Any) -> Response:
 # ----- saved views
 
 
-class ViewNew(Schema):
-    name = Text(60, required=True)
-    query = Text(2000, min=0)
-
-
 class ViewName(Schema):
     name = Text(60, required=True)
 
@@ -336,8 +331,8 @@ def view_new() -> Any:
 @page()
 def view_name(view_id: str) -> Any:
     """Give a view another name."""
-    change = lambda name, _query: views.change(actor().id, view_id, utc_now(), name=name)  # noqa: E731
-    return _on_view(view_id, change, _("The view has its new name."))
+    renamed = _("The view has its new name.")
+    return _on_view(view_id, lambda name, query: views.change(actor().id, view_id, utc_now(), name=name), renamed)
 
 
 @pages.post("/board/views/<id:view_id>")
@@ -369,17 +364,10 @@ def _on_view(view_id: str | None, act: Any, said: str) -> Any:
 
 def _own_query() -> str:
     """The filters of this address that can be used."""
-    return chosen(known(), utc_now()).query
+    with reading():
+        return chosen(known(), utc_now()).query
 
 
 def _here() -> str:
-    query = _own_query_read()
+    query = _own_query()
     return url_for("console.board") + ("?" + query if query else "")
-
-
-def _own_query_read() -> str:
-    with reading():
-        return _own_query()
-
-
-__all__ = ["Chosen", "Filters", "SavedView", "chosen", "known", "typed"]

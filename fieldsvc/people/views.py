@@ -15,6 +15,8 @@ from fieldsvc.people.models import SavedView
 
 MOST = 30
 """Views of one account."""
+LONGEST = 2000
+"""Characters of the filters of a view."""
 
 
 def of(staff_id: str) -> Sequence[Row[str, str, str]]:
@@ -26,9 +28,10 @@ def of(staff_id: str) -> Sequence[Row[str, str, str]]:
 def save(staff_id: str, name: str, query: str, now: datetime) -> SavedView:
     """Keep ``query`` under a new name.
 
-    :raises Conflict: the account has as many as it may have.
+    :raises Conflict: the account has as many as it may have, or these are more filters than can be kept.
     :raises Invalid: it has one of that name.
     """
+    _check_length(query)
     count = db.session.scalar(select(func.count()).where(SavedView.staff_id == staff_id))
     if (count or 0) >= MOST:
         raise Conflict(f"you have {MOST} views, which is the most: remove one first")
@@ -42,8 +45,10 @@ def change(staff_id: str, view_id: str, now: datetime, *, name: str | None = Non
     """Give a view another name, or other filters.
 
     :raises NotFound: the account has no such view.
+    :raises Conflict: these are more filters than can be kept.
     :raises Invalid: it has another of that name.
     """
+    _check_length(query or "")
     view = _own(staff_id, view_id)
     view.updated_at = now
     if query is not None:
@@ -63,6 +68,11 @@ def _own(staff_id: str, view_id: str) -> SavedView:
     if view is None or view.staff_id != staff_id:
         raise NotFound("view", view_id)
     return view
+
+
+def _check_length(query: str) -> None:
+    if len(query) > LONGEST:
+        raise Conflict("these are more filters than a view can keep: take some away")
 
 
 def _flush_named(name: str) -> None:

@@ -15,6 +15,7 @@ from flask import Flask
 
 from fieldsvc.base.clock import new_id, utc_now
 from fieldsvc.base.db import db, reading, transaction
+from fieldsvc.base.errors import Conflict
 from fieldsvc.config import Settings
 from fieldsvc.people import views
 from fieldsvc.records.models import Customer
@@ -313,3 +314,10 @@ def test_an_account_has_so_many_views_and_no_more(app: Flask) -> None:
     assert refused.status_code == 409
     assert f"you have {views.MOST} views, which is the most" in refused.text
     assert len(kept(person)) == views.MOST
+    other = Visitor(person.app)
+    assert other.post("/board/views?q=" + "x" * 100, name="Long").status_code == 303
+    with person.app.app_context():
+        with transaction():
+            views.save(other.staff_id, "Longest", "x" * views.LONGEST, utc_now())
+        with pytest.raises(Conflict, match="more filters than a view can keep"), transaction():
+            views.save(other.staff_id, "Longer", "x" * (views.LONGEST + 1), utc_now())
