@@ -110,17 +110,21 @@ function addTerritories(map) {
   let features = [];
   let box = null;
 
+  const told = new Map(); // the names that are shown, by territory
   const label = () => {
-    names.clearLayers();
     const view = map.getBounds();
-    for (const { properties } of features) {
+    for (const { id, properties } of features) {
       const [west, south, east, north] = properties.box;
-      if (!view.intersects([[south, west], [north, east]])) continue;
-      const size = map.project([north, east]).subtract(map.project([south, west]));
       const name = (language === "zh" && properties.name_local) || properties.name;
-      if (Math.abs(size.x) < name.length * 6.5 + 8 || Math.abs(size.y) < 24) continue;
-      const text = icon(() => node("div", "territory-name", node("span", "", name)));
-      L.marker([properties.at[1], properties.at[0]], { icon: text, interactive: false, keyboard: false, pane: "names" }).addTo(names);
+      const size = map.project([north, east]).subtract(map.project([south, west]));
+      const fits = Math.abs(size.x) >= name.length * 6.5 + 8 && Math.abs(size.y) >= 24 && view.intersects([[south, west], [north, east]]);
+      if (fits && !told.has(id)) {
+        const text = icon(() => node("div", "territory-name", node("span", "", name)));
+        told.set(id, L.marker([properties.at[1], properties.at[0]], { icon: text, interactive: false, keyboard: false, pane: "names" }).addTo(names));
+      } else if (!fits && told.has(id)) {
+        names.removeLayer(told.get(id));
+        told.delete(id);
+      }
     }
   };
   const load = async () => {

@@ -1,7 +1,7 @@
 // Jobs, clusters, crews and routes on a map. One job that changes moves one mark, not all.
 
 import { words } from "./console.js";
-import { clusterMark, jobMark, node, tierAt, TIERS, urgency } from "./map-looks.js";
+import { clusterMark, jobMark, node, TIERS, urgency } from "./map-looks.js";
 
 const say = words("map-words");
 const facts = words("map-facts");
@@ -218,7 +218,8 @@ export class CrewMarks {
         return { x, y, wide: half, high: half };
       });
       const names = [];
-      const marks = [...this.marks.values()].filter(({ drawn }) => drawn);
+      const view = this.map.getBounds().pad(0.1);
+      const marks = [...this.marks.values()].filter((mark) => mark.drawn && view.contains(mark.getLatLng()));
       marks.sort((a, b) => Number(b.crew.silent) - Number(a.crew.silent) || (a.crew.code < b.crew.code ? -1 : 1));
       for (const mark of marks) {
         const at = this.map.latLngToLayerPoint(mark.getLatLng());
@@ -332,4 +333,4 @@ export function brief(...lines) {
   return made;
 }
 
-export { icon, placed, tierAt };
+export { icon, placed };
