@@ -87,8 +87,8 @@ def _page(status: int, text: str, headers: dict[str, str] | None = None) -> Any:
 
 def _mistyped(response: Response) -> Response:
     """A browser at an address that does not exist gets a page rather than a problem document."""
-    typed = response.status_code == 404 and request.url_rule is None and not request.path.startswith(_MACHINES)
-    if typed and not wants_data() and request.method in ("GET", "HEAD"):
+    mistyped = response.status_code == 404 and request.url_rule is None and not request.path.startswith(_MACHINES)
+    if mistyped and "text/html" in request.headers.get("Accept", "") and request.method in ("GET", "HEAD"):
         text = _("There is nothing at this address, or it is not yours to see.")
         response.set_data(render_template("error.html", status=404, text=text))
         response.mimetype = "text/html"
