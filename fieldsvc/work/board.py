@@ -320,9 +320,10 @@ _EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 def signs_of_life(crew_ids: Sequence[str], *, located: bool) -> dict[str, Life]:
     """Crew -> its last sign of life: when a device of it called, or was somewhere. ``located``: and where that was."""
-    query = select(Device.crew_id, func.max(Device.last_seen_at).label("at")).where(Device.revoked_at.is_(None))
+    called = (func.max(Device.last_seen_at), func.max(Device.pulled_at))
+    query = select(Device.crew_id, *called).where(Device.revoked_at.is_(None))
     heard = db.session.execute(query.where(among(Device.crew_id, crew_ids)).group_by(Device.crew_id))
-    found = {row.crew_id: Life(row.at) for row in heard if row.at is not None}
+    found = {crew_id: Life(max(at)) for crew_id, *times in heard if (at := [time for time in times if time])}
     if not located:
         return found
     columns = (Crew.id, CrewPosition.until_at, CrewPosition.lon, CrewPosition.lat)
