@@ -3,7 +3,7 @@
 window.bench = { last: 0 };
 
 new MutationObserver((changes) => {
-  const ticks = ({ target }) => (target.nodeType === 1 ? target : target.parentElement)?.closest(".countdown, .vis-current-time");
+  const ticks = ({ target }) => (target.nodeType === 1 ? target : target.parentElement)?.closest(".countdown, .vis-current-time, #line");
   if (changes.some((one) => !ticks(one))) bench.last = performance.now();
 }).observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
 

@@ -560,7 +560,7 @@ def job_for(ticket: Ticket, incident: Incident) -> jobs.NewJob:
     kind = kinds.get(incident.kind or "")
     return jobs.NewJob(
         kind=kind.name,
-        title=f"{kind.title}: {ticket.trouble_code.replace("_", " ")}"[:200] if ticket.trouble_code else None,
+        title=f"{kind.title}: {ticket.trouble_code.replace('_', ' ')}"[:200] if ticket.trouble_code else None,
         description=ticket.description,
         hazards=ticket.hazards,
         customer_id=ticket.customer_id,
