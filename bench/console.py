@@ -1,7 +1,8 @@
 """The board in Chromium with 10,000 jobs and 300 crews, beside itself with 100 jobs and beside a bare Leaflet map.
 
 Times are the browser's own: from the beginning of the navigation, or from the click, to the last change of the page
-after which nothing changes for half a second; countdowns and the dot that says "live" do not count. Each round opens a new window without a cache.
+after which nothing changes for half a second; countdowns and the dot that says "live" do not count. Each round opens a
+new window without a cache.
 """
 
 from __future__ import annotations

@@ -151,7 +151,7 @@ def _job_for(new: NewTicket, received_at: datetime, scope: Collection[str] | Non
             raise Conflict("customer_number: is another customer than customer_id")
         customer_id = numbered
     kind = jobs.known_kind(new.job_kind) if new.job_kind is not None else None
-    title = f"{kind.title}: {new.trouble_code}".replace('_', ' ') if kind and new.trouble_code else None
+    title = f"{kind.title}: {new.trouble_code}".replace("_", " ") if kind and new.trouble_code else None
     return jobs.NewJob(
         kind=new.job_kind or "",
         title=title[:200] if title else None,
