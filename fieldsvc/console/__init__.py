@@ -67,5 +67,5 @@ def init_app(app: Flask) -> None:
     live.init_app(app)
     app.register_blueprint(pages)
     errors.init_app(app)
-    app.jinja_env.globals["menu"] = lambda: [entry for entry in MENU if f"console.{entry[0]}" in app.view_functions]
+    app.jinja_env.globals["menu"] = MENU
     app.view_functions["console.static"].__dict__["__access__"] = "public: style sheets, scripts and icons of the pages"
