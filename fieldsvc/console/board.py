@@ -238,7 +238,7 @@ def board_rows() -> str:
 
 def _ids(name: str) -> list[str]:
     """At most :data:`AT_ONCE` ids of the address."""
-    return [one[:80] for one in request.args.get(name, "").split(",") if one][:AT_ONCE]
+    return [one[:80] for one in request.args.get(name, "").replace("\0", "").split(",") if one][:AT_ONCE]
 
 
 # ----- what its scripts show

@@ -30,6 +30,7 @@ from fieldsvc.console.frame import (
     further,
     page,
     pages,
+    shown_rev,
     typed,
 )
 from fieldsvc.console.words import zone
@@ -140,11 +141,11 @@ def edit_crew(crew_id: str) -> str:
 @page(*SUPERVISORS)
 def change_crew(crew_id: str) -> Any:
     """Change a crew, unless somebody else has meanwhile."""
-    seen = request.form.get("rev", "")
+    seen = shown_rev()
     try:
         with form(CrewChange, _given(CrewChange)) as body, transaction():
             found = crews.get(actor(), crew_id, lock=True)
-            if seen != str(found.rev):
+            if seen != found.rev:
                 raise FieldsvcError("precondition-failed", current_rev=found.rev)
             elsewhere = [one for one in found.territory_ids if not actor().sees(one)]
             body["territory_ids"] = [*body["territory_ids"], *elsewhere]
@@ -152,7 +153,7 @@ def change_crew(crew_id: str) -> Any:
             crews.edit(actor(), utc_now(), found, body)
             name = found.name
     except Refused as refused:
-        moved = int(seen) if refused.status == 412 and seen.isdecimal() else None
+        moved = seen if refused.status == 412 else None
         return _form(crew_id, {} if refused.status == 412 else refused.faults, moved=moved), refused.status
     return done(_("The crew %(name)s has been changed.", name=name), url_for("console.crew", crew_id=crew_id))
 

@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException
 from fieldsvc.api import problems
 from fieldsvc.base.errors import FieldsvcError
 from fieldsvc.console.frame import pages, to_sign_in, wants_data
+from fieldsvc.console.libraries import guard
 from fieldsvc.console.words import said
 
 log = structlog.get_logger(__name__)
@@ -92,4 +93,5 @@ def _mistyped(response: Response) -> Response:
         text = _("There is nothing at this address, or it is not yours to see.")
         response.set_data(render_template("error.html", status=404, text=text))
         response.mimetype = "text/html"
+        return guard(response)
     return response

@@ -21,6 +21,7 @@ A form that cannot be used is shown again by :func:`form`'s caller catching :cla
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
@@ -33,7 +34,7 @@ from werkzeug.datastructures import MultiDict
 
 from fieldsvc.api import problems
 from fieldsvc.api.frame import load
-from fieldsvc.api.schemas import from_text
+from fieldsvc.api.schemas import ID_PATTERN, from_text
 from fieldsvc.base.errors import FieldsvcError, Forbidden, Invalid
 from fieldsvc.people.actors import ADMIN, ROLES, Actor
 
@@ -222,6 +223,18 @@ def fault_of(error: FieldsvcError) -> dict[str, Any]:
 def keep(name: str, value: str) -> None:
     """Remember a choice of the visitor for this session."""
     session[name] = value
+
+
+def shown_rev() -> int:
+    """The revision that the page of this form has shown; 0, which nothing has, when it does not say one."""
+    text = request.form.get("rev", "")
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else 0
+
+
+def named(name: str) -> str | None:
+    """The id that this address, or this form, gives under ``name``; None when there is none that can be one."""
+    text = request.values.get(name, "")
+    return text if re.fullmatch(ID_PATTERN.removesuffix("$"), text) else None
 
 
 def choices(values: Sequence[str]) -> list[tuple[str, str]]:

@@ -116,7 +116,7 @@ def _for_field(name: str, value: str) -> str:
     """What stands in a field of the form; a time that cannot be read stays as it was typed."""
     try:
         return for_field(value) if name in ("from", "to") else value
-    except ValueError:
+    except (ValueError, OverflowError):
         return value
 
 

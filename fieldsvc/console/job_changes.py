@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import marshmallow as ma
 import orjson
 from flask import render_template, request, url_for
 from flask_babel import gettext as _
@@ -53,7 +52,7 @@ class NewForm(JobNew):
     """A job by hand: as the API takes it, the customer by number. ``form_key``: of this form, which makes one job."""
 
     form_key = Ident()
-    customer = ma.fields.String(metadata={"description": "Number of the customer."})
+    customer = Text(80, metadata={"description": "Number of the customer."})
 
 
 class CancelForm(Schema):

@@ -281,7 +281,7 @@ def operation(job_id: str, op_id: str) -> str:
 
 
 def _way(found: Job, op_id: str) -> Journey:
-    row = db.session.get(InboxOperation, op_id)
+    row = db.session.get(InboxOperation, op_id) if "\0" not in op_id else None
     if row is None or (row.entity, row.entity_id) != ("job", found.id):
         raise NotFound("operation", op_id)
     return journeys.told([row])[0]

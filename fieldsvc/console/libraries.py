@@ -61,10 +61,13 @@ def library(name: str, version: str, file: str) -> Response:
 
 
 @pages.after_request
-def _guard(response: Response) -> Response:
+def guard(response: Response) -> Response:
+    """Say what the page may do, who may show it in a frame, and that a page is not kept."""
     response.headers.setdefault("Content-Security-Policy", policy())
     response.headers["X-Frame-Options"] = "DENY"
     response.headers["Referrer-Policy"] = "same-origin"
+    if response.mimetype == "text/html":
+        response.headers.setdefault("Cache-Control", "no-store")
     return response
 
 

@@ -23,11 +23,9 @@ def as_sent(schema: type[ma.Schema], given: Mapping[str, Any]) -> dict[str, Any]
 def _utc(text: Any) -> Any:
     try:
         local = datetime.fromisoformat(text)
-    except (TypeError, ValueError):
+        return text if local.tzinfo is not None else format_time(local.replace(tzinfo=zone()).astimezone(UTC))
+    except (TypeError, ValueError, OverflowError):
         return text
-    if local.tzinfo is not None:
-        return text
-    return format_time(local.replace(tzinfo=zone()).astimezone(UTC))
 
 
 def for_field(value: datetime | str | None) -> str:

@@ -29,6 +29,7 @@ from fieldsvc.console.frame import (
     entered,
     form,
     further,
+    named,
     page,
     pages,
     typed,
@@ -124,7 +125,7 @@ def run_difference(run_id: str) -> Any:
     """What map and timeline draw."""
     with reading():
         found = dispatch.find(run_id, actor().id, actor().scope)
-        return jsonify(difference.drawn(found, utc_now(), request.args.get("crew") or None))
+        return jsonify(difference.drawn(found, utc_now(), named("crew")))
 
 
 @pages.post("/runs/<id:run_id>/cancel")
@@ -174,7 +175,7 @@ def job_why(job_id: str) -> str:
     now = utc_now()
     travel = current_app.extensions["fieldsvc.travel"].on(now.date())
     zone = current_app.extensions["fieldsvc.settings"].local_zone
-    crew = request.args.get("crew") or None
+    crew = named("crew")
     with reading():
         found = assignment.why(
             job_id, crew, scope=actor().scope, travel=travel, zone=zone, now=now, fresh=positions.told()
@@ -217,7 +218,7 @@ def _beside(faults: dict[str, str]) -> dict[str, str]:
 def _form(faults: dict[str, str] | None = None) -> str:
     values = request.form if request.form else request.args
     with reading():
-        job = _job(values.get("job_id")) if not values.get("job") else None
+        job = _job(named("job_id")) if not values.get("job") else None
         return render_template(
             "run_new.html",
             faults=faults or {},

@@ -29,6 +29,7 @@ from fieldsvc.console.frame import (
     may,
     page,
     pages,
+    shown_rev,
     typed,
 )
 from fieldsvc.geo import overlaps
@@ -202,15 +203,15 @@ def change_territory(territory_id: str) -> Any:
     """Change a territory, unless somebody else has meanwhile."""
     with reading():
         code = territories.get(actor(), territory_id).code
-    seen = request.form.get("rev", "")
+    seen = shown_rev()
     given = {name: value for name, value in entered(Drawn).items() if name != "rev"}
     try:
         with form(Drawn, {**given, "code": code}) as body, transaction():
-            changed = _save(body, int(seen) if seen.isdecimal() else 0)
+            changed = _save(body, seen)
             name = changed.name
     except Refused as refused:
         if refused.status == 412:
-            return _form(territory_id, {}, moved=int(seen) if seen.isdecimal() else 0), 412
+            return _form(territory_id, {}, moved=seen), 412
         return _form(territory_id, refused.faults), refused.status
     message = _("The territory %(name)s has been changed. Jobs that have one already keep it.", name=name)
     return done(message, url_for("console.territory", territory_id=territory_id))

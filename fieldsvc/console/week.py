@@ -123,9 +123,12 @@ def _weekday(day: date) -> str:
 
 def _date(text: str) -> date:
     try:
-        return date.fromisoformat(text)
+        day = date.fromisoformat(text)
     except ValueError:
         raise Invalid.field("day", "is not a date") from None
+    if not 1970 < day.year < 2199:
+        raise Invalid.field("day", "must lie between 1970 and 2199")
+    return day
 
 
 def _moment(field: str, day: date, clock: str) -> datetime:
