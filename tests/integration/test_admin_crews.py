@@ -40,7 +40,7 @@ def test_a_crew_is_added_with_what_it_can_and_where_it_belongs(app: Flask) -> No
     page = visitor.get(added.location).text
     assert "<script>alert" not in page
     assert "抢修一班" in page
-    for text in ("live line", "bucket truck", "Li, Wang", "up to 2.0 km", "/calendar.ics"):
+    for text in ("live line", "Bucket truck", "Li, Wang", "up to 2.0 km", "/calendar.ics"):
         assert text in page
     listed = visitor.get("/crews?q=n-1").text
     assert "抢修一班" in listed
