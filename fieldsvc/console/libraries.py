@@ -28,7 +28,7 @@ SERVED = {
 
 def init_app(app: Flask) -> None:
     """Let templates name a file of a library: ``library("leaflet", "leaflet.js")``."""
-    app.jinja_env.globals["library"] = address
+    app.jinja_env.globals |= {"library": address, "libraries_are_there": are_there}
 
 
 @cache
@@ -38,6 +38,7 @@ def versions() -> dict[str, str]:
     return {name: packages[f"node_modules/{package}"]["version"] for name, (package, _) in SERVED.items()}
 
 
+@cache
 def are_there() -> bool:
     """Whether npm has been here; without it there are no maps and no timeline."""
     return all((_NPM / package).is_dir() for package, _ in SERVED.values())
