@@ -11,6 +11,7 @@ from typing import Any
 import flask_login
 import structlog
 from flask import Flask, flash, g, redirect, render_template, request, session, url_for
+from flask.sessions import SecureCookieSessionInterface, SessionMixin
 from flask_babel import gettext as _
 from flask_wtf.csrf import CSRFProtect
 
@@ -24,6 +25,15 @@ from fieldsvc.people.actors import Actor, session_actor
 
 csrf = CSRFProtect()
 _login = flask_login.LoginManager()
+_OF_NOBODY = ("console.static", "console.library")
+"""Files that are the same for everybody, and may be kept by whatever lies between a browser and us."""
+
+
+class _Sessions(SecureCookieSessionInterface):
+    """Renews a session's cookie with every answer, except with those that others may be given, too."""
+
+    def should_set_cookie(self, app: Flask, session: SessionMixin) -> bool:
+        return request.endpoint not in _OF_NOBODY and super().should_set_cookie(app, session)
 
 
 class _Visitor(flask_login.UserMixin):
@@ -53,6 +63,7 @@ def init_app(app: Flask) -> None:
         WTF_CSRF_TIME_LIMIT=None,  # the session's end is the token's end
         WTF_CSRF_SSL_STRICT=False,  # browsers are told to send no referrer; the token is what counts
     )
+    app.session_interface = _Sessions()
     _login.init_app(app)
     csrf.init_app(app)
 
@@ -67,7 +78,7 @@ def _of_cookie(ident: str) -> _Visitor | None:
 @pages.before_request
 def _who() -> None:
     """Put who is signed in into ``g.actor``; refuse a form that does not come from a page of ours."""
-    if request.endpoint == "console.static":
+    if request.endpoint in _OF_NOBODY:
         return
     visitor = flask_login.current_user
     if visitor.is_authenticated:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from flask import Flask
@@ -61,3 +62,13 @@ def test_every_page_says_what_it_may_do_and_is_kept_by_nobody(app: Flask) -> Non
             assert "default-src 'none'" in page.headers["Content-Security-Policy"], address
             assert page.headers["X-Frame-Options"] == "DENY", address
             assert page.headers["Cache-Control"] == "no-store", address
+
+
+def test_what_anybody_may_be_given_holds_nobodys_session(app: Flask) -> None:
+    visitor = Visitor(app, "dispatcher")
+    files = re.findall(r'(?:src|href)="(/(?:static|lib)/[^"]+)"', visitor.get("/").text)
+    assert {file.split("/")[1] for file in files} == {"static", "lib"}
+    for file in files:
+        with visitor.get(file) as answer:
+            assert answer.status_code == 200 and "Set-Cookie" not in answer.headers, file
+    assert "Set-Cookie" in visitor.get("/account").headers
