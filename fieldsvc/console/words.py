@@ -35,7 +35,7 @@ _babel = Babel()
 def init_app(app: Flask) -> None:
     """Languages, zones, and the filters templates use."""
     app.config["BABEL_TRANSLATION_DIRECTORIES"] = "console/translations"
-    _babel.init_app(app, locale_selector=language, timezone_selector=lambda: zone().key)
+    _babel.init_app(app, locale_selector=language, timezone_selector=zone)
     app.jinja_env.add_extension("jinja2.ext.do")
     app.jinja_env.filters |= {
         "word": word,

@@ -52,6 +52,10 @@ def test_what_cannot_be_is_refused_and_is_no_fault_of_the_service(app: Flask) ->
             refused = visitor.post("/jobs/new", kind="repair", title="T", due_at=time, **place)
             assert refused.status_code == 422 and f'value="{time}"' in refused.text
             assert visitor.post(f"/jobs/{job}/assign", rev="1", crew_id=crew, planned_start=time).status_code == 422
+    for zone in ("localtime", "America", "A" * 3000):  # known to some libraries and not to others, or to none
+        visitor.client.set_cookie("zone", zone, domain=HOST.removeprefix("https://"))
+        for address in ("/history", f"/jobs/{job}"):
+            assert visitor.get(address).status_code == 200, (zone[:20], address)
 
 
 def test_every_page_says_what_it_may_do_and_is_kept_by_nobody(app: Flask) -> None:
@@ -72,3 +76,10 @@ def test_what_anybody_may_be_given_holds_nobodys_session(app: Flask) -> None:
         with visitor.get(file) as answer:
             assert answer.status_code == 200 and "Set-Cookie" not in answer.headers, file
     assert "Set-Cookie" in visitor.get("/account").headers
+
+
+def test_who_signs_out_leaves_no_draft_of_a_call_behind(app: Flask) -> None:
+    page = Visitor(app, "dispatcher").get("/intake").text
+    assert re.search(r'<form method="post" action="/sign-out"[^>]* data-forget>', page)
+    with Visitor(app, "dispatcher").get("/static/console.js") as script:
+        assert 'if ("forget" in form.dataset) sessionStorage.clear();' in script.get_data(as_text=True)

@@ -147,6 +147,7 @@ document.addEventListener("submit", (event) => {
     event.preventDefault();
     return;
   }
+  if ("forget" in form.dataset) sessionStorage.clear(); // who comes next is not to read what this one typed of callers
   if (form.dataset.draft) sessionStorage.setItem(`draft:${form.dataset.draft}`, JSON.stringify([...new FormData(form)].filter(([name, value]) => name !== "csrf_token" && typeof value === "string")));
   if (form.method === "post" && !form.matches("[hx-post], [data-again]")) {
     if (form.dataset.sent) event.preventDefault();
