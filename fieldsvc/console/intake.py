@@ -205,7 +205,7 @@ def _sent_before(new: NewTicket, error: Conflict | IntegrityError) -> str:
     """
     with reading():
         made = db.session.scalar(select(Ticket).where(Ticket.external_key == new.external_key))
-        if made is None:
+        if made is None or not actor().sees(made.territory_id):
             raise error
         said = "reporting_kind trouble_code description caller_name caller_phone".split()
         given = "customer_id usage_point_id lon lat address".split()

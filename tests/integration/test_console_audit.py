@@ -78,6 +78,16 @@ def test_what_anybody_may_be_given_holds_nobodys_session(app: Flask) -> None:
     assert "Set-Cookie" in visitor.get("/account").headers
 
 
+def test_a_form_of_somebody_elsewhere_is_not_taken_for_ones_own(app: Flask) -> None:
+    ids = make_territories(app, square("A", 111.3, 35.5), square("B", 111.6, 35.5))
+    here, there = (Visitor(app, "dispatcher", [ids[code]]) for code in "AB")
+    call: dict[str, Any] = {"key": "same", "reporting_kind": "call", "trouble_code": "no_power", "fault": "apart"}
+    assert here.post("/intake", lon="111.35", lat="35.55", **call).status_code == 303
+    for lon in ("111.35", "111.65"):
+        refused = there.post("/intake", lon=lon, lat="35.55", **call)
+        assert refused.status_code in (409, 422) and "as ticket" not in refused.text
+
+
 def test_who_signs_out_leaves_no_draft_of_a_call_behind(app: Flask) -> None:
     page = Visitor(app, "dispatcher").get("/intake").text
     assert re.search(r'<form method="post" action="/sign-out"[^>]* data-forget>', page)
