@@ -66,7 +66,7 @@ run: $(READY) $(LIBS) $(WORDS)
 	$(BIN)/fieldsvc up
 
 test: $(READY) $(LIBS) $(WORDS) $(CLIENTS)
-	$(BIN)/python -m pytest --db $(DB) -n $(JOBS) --dist loadscope $(ARGS)
+	$(BIN)/python -m pytest --db $(DB) -n $(JOBS) --dist loadscope --no-loadscope-reorder $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check

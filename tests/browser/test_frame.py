@@ -16,7 +16,7 @@ def test_signing_in_by_the_form_keys_and_language(console: Callable[..., Console
     page.keyboard.press("?")
     expect(page.locator("dialog#keys")).to_be_visible()
     page.keyboard.press("Escape")
-    page.locator("details.menu summary").click()
+    page.locator(".bar details.menu summary").click()
     page.get_by_role("button", name="中文").click()
     expect(page.locator("html")).to_have_attribute("lang", "zh")
     assert person.violations() == []

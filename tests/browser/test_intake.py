@@ -100,6 +100,7 @@ def test_what_was_typed_outlives_the_session(console: Callable[..., Console], se
     page.locator("#intake-map [role=application]").press("Enter")  # the middle of the map
     expect(page.locator("[name=lon]")).not_to_have_value("")
     page.get_by_label("What the caller says").fill("the lamp glows only")
+    page.wait_for_load_state("networkidle")  # an answer still under way would bring the cookie back
     desk.context.clear_cookies()
     page.keyboard.press("Control+Enter")
     page.locator("[name=username]").fill(desk.username)

@@ -41,6 +41,7 @@ def test_three_in_a_row_by_keyboard(served: Running, console: Callable[..., Cons
     page.keyboard.press("o")
     heading = page.locator("h1")
     expect(heading).to_have_text(SAID["completed_after_cancel"]["en"])
+    page.wait_for_load_state("load")  # keys work from then on
     assert person.violations() == []
 
     page.keyboard.press("a")
@@ -51,11 +52,13 @@ def test_three_in_a_row_by_keyboard(served: Running, console: Callable[..., Cons
     page.keyboard.press("a")
     expect(page.locator("#notices")).to_contain_text("is told with its next contact")
     expect(heading).to_have_text(SAID["register_fell"]["en"])
+    page.wait_for_load_state("load")  # keys work from then on
     assert person.violations() == []
     page.keyboard.press("1")
     expect(page.locator("#f-note")).to_have_value("Photo checked")
     page.keyboard.press("w")
     expect(heading).to_have_text(SAID["duplicate_work"]["en"])
+    page.wait_for_load_state("load")  # keys work from then on
     page.keyboard.press("1")
     page.keyboard.press("d")
     expect(page.locator("#notices")).to_contain_text("Nothing else waits here.")
