@@ -79,13 +79,6 @@ def test_on_postgresql_the_demo_keeps_to_a_schema_of_its_own(tmp_path: Path, req
 
 
 @pytest.mark.shared_data
-def test_new_york_with_the_real_data(tmp_path: Path, shared_data: Path) -> None:
-    done = play(tmp_path, "--data", str(shared_data))
-    whole(done)
-    assert "59 territories" in done.stdout
-    assert "OpenStreetMap" in map_of(tmp_path)
-
-
 def test_a_folder_without_the_data_is_named_with_what_it_lacks(tmp_path: Path) -> None:
     done = play(tmp_path, "--data", str(tmp_path))
     assert done.returncode == 2
