@@ -139,6 +139,9 @@ document.addEventListener("click", (event) => {
   for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
 });
 
+/** Where the draft of a form is kept in this tab: an account finds its own alone. */
+export const draftKey = (name) => `draft:${root.dataset.account ?? ""}:${name}`;
+
 // Forms: ask before what cannot be undone; send once; keep a draft until the service has taken it, so that a session
 // that has ended in between costs nobody what was typed.
 document.addEventListener("submit", (event) => {
@@ -148,7 +151,7 @@ document.addEventListener("submit", (event) => {
     return;
   }
   if ("forget" in form.dataset) sessionStorage.clear(); // who comes next is not to read what this one typed of callers
-  if (form.dataset.draft) sessionStorage.setItem(`draft:${form.dataset.draft}`, JSON.stringify([...new FormData(form)].filter(([name, value]) => name !== "csrf_token" && typeof value === "string")));
+  if (form.dataset.draft) sessionStorage.setItem(draftKey(form.dataset.draft), JSON.stringify([...new FormData(form)].filter(([name, value]) => name !== "csrf_token" && typeof value === "string")));
   if (form.method === "post" && !form.matches("[hx-post], [data-again]")) {
     if (form.dataset.sent) event.preventDefault();
     form.dataset.sent = "yes";
@@ -156,11 +159,11 @@ document.addEventListener("submit", (event) => {
 });
 window.addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach((form) => delete form.dataset.sent));
 export function forgetDraft(name) {
-  sessionStorage.removeItem(`draft:${name}`);
+  sessionStorage.removeItem(draftKey(name));
 }
 for (const element of document.querySelectorAll("[data-draft-taken]")) forgetDraft(element.dataset.draftTaken);
 for (const form of document.querySelectorAll("form[data-draft]")) {
-  const kept = sessionStorage.getItem(`draft:${form.dataset.draft}`);
+  const kept = sessionStorage.getItem(draftKey(form.dataset.draft));
   if (kept && !form.querySelector(".fault")) {
     for (const [name, value] of JSON.parse(kept)) {
       const field = form.elements[name];

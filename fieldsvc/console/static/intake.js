@@ -1,6 +1,6 @@
 // Intake by keyboard: find who calls, pick the trouble, send; what is known of it is asked for on the way.
 
-import { words } from "./console.js";
+import { draftKey, words } from "./console.js";
 
 const say = words("intake-words");
 const form = document.getElementById("intake");
@@ -26,12 +26,12 @@ function look(after = 60) {
 /** Keep what is typed, whatever ends the page: console.js puts it back, and forgets it once a ticket is made of it. */
 function keep() {
   const fields = [...new FormData(form)].filter(([name]) => name !== "csrf_token");
-  sessionStorage.setItem("draft:intake", JSON.stringify(fields));
+  sessionStorage.setItem(draftKey("intake"), JSON.stringify(fields));
 }
 form.addEventListener("input", keep);
 form.addEventListener("change", keep);
 form.addEventListener("reset", () => {
-  sessionStorage.removeItem("draft:intake");
+  sessionStorage.removeItem(draftKey("intake"));
   for (const name of ["customer_id", "usage_point_id"]) form.elements[name].value = "";
   setTimeout(() => {
     who.focus();
@@ -191,7 +191,7 @@ opener.addEventListener("click", async () => {
 });
 
 // A draft that console.js has put back: with the key it was sent with, its checks, and what is known of it.
-const draft = sessionStorage.getItem("draft:intake");
+const draft = sessionStorage.getItem(draftKey("intake"));
 if (draft && !form.querySelector(".fault") && !document.querySelector("[data-draft-taken]")) {
   const kept = JSON.parse(draft);
   for (const [name, value] of kept) {
