@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
@@ -18,6 +19,30 @@ from tests.running import Running, running
 _OPTIONS = (
     "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync".split()
 )
+
+
+_ON_BOTH = {"test_day.py", "test_pages.py"}
+"""The path through everything; and all pages, which divide themselves."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where both databases are wanted, a module of this folder is tried on one of them, by turns.
+
+    What differs by database is below the pages, and tried there without a browser, on both.
+    """
+    if config.getoption("--db") != "both":
+        return
+    here = Path(__file__).parent
+    modules = sorted({item.path.name for item in items if item.path.parent == here} - _ON_BOTH)
+    mine = {name: ("postgresql", "sqlite")[place % 2] for place, name in enumerate(modules)}
+
+    def wanted(item: pytest.Item) -> bool:
+        if item.path.parent != here or item.path.name in _ON_BOTH:
+            return True
+        return f"[{mine[item.path.name]}" in item.name or "[" not in item.name
+
+    config.hook.pytest_deselected(items=[item for item in items if not wanted(item)])
+    items[:] = [item for item in items if wanted(item)]
 
 
 def _chromium() -> str | None:
