@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from fieldsvc.base.clock import format_time
+from fieldsvc.base.clock import format_time, utc_now
 from fieldsvc.base.db import db, transaction
 from fieldsvc.embedded import Service
 from fieldsvc.feed import publish
@@ -356,7 +357,7 @@ def test_a_device_of_another_crew_and_another_life_of_the_feed(field: Field, rxd
     app.start()
     assert app.ids() == {before, edited}
     app("stop")
-    app.edit(edited, access_note="for the old crew")
+    app.edit(edited, at=format_time(utc_now() - timedelta(seconds=1)), access_note="for the old crew")
     moved = field.crew()
     after = field.job(crew=moved)
     code = done(field.office.post(f"/v1/crews/{moved}/enrolment-codes"), 201)["code"]
