@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from zoneinfo import ZoneInfo
 from flask import Flask, current_app, redirect, request, session, url_for
 from flask_babel import Babel, format_datetime
 from flask_babel import gettext as _
+from jinja2 import pass_context
 from markupsafe import Markup
 
 from fieldsvc.base.clock import format_time, parse_time, utc_now
@@ -37,7 +39,7 @@ def init_app(app: Flask) -> None:
     app.config["BABEL_TRANSLATION_DIRECTORIES"] = "console/translations"
     _babel.init_app(app, locale_selector=language, timezone_selector=zone)
     app.jinja_env.add_extension("jinja2.ext.do")
-    app.jinja_env.filters |= {
+    filters: dict[str, Callable[..., Any]] = {
         "word": word,
         "said": said,
         "moment": moment,
@@ -45,6 +47,7 @@ def init_app(app: Flask) -> None:
         "since": since,
         "iso": iso,
     }
+    app.jinja_env.filters |= {name: _for_this_visitor(found) for name, found in filters.items()}
     app.jinja_env.globals |= {
         "may": may,
         "languages": LANGUAGES,
@@ -54,6 +57,16 @@ def init_app(app: Flask) -> None:
         "zone": lambda: zone().key,
         "now": utc_now,
     }
+
+
+def _for_this_visitor(found: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter whose answer depends on who asks: Jinja would else work out that of a constant once, for everybody."""
+
+    @pass_context
+    def filtered(_context: Any, *args: Any, **kwargs: Any) -> Any:
+        return found(*args, **kwargs)
+
+    return filtered
 
 
 def language() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -10,19 +11,20 @@ from pathlib import Path
 
 import pytest
 
+from fieldsvc.console.libraries import SERVED
 from tests.processes import get, up
 
 ROOT = Path(__file__).resolve().parents[2]
 
-BROWSER_LIBRARIES = [
-    ("htmx.org", "dist/htmx.min.js"),
-    ("leaflet", "dist/leaflet.js"),
-    ("leaflet", "dist/images/marker-icon.png"),
-    ("leaflet.markercluster", "dist/leaflet.markercluster.js"),
-    ("@geoman-io/leaflet-geoman-free", "dist/leaflet-geoman.min.js"),
-    ("uplot", "dist/uPlot.iife.min.js"),
-    ("vis-timeline", "standalone/umd/vis-timeline-graph2d.min.js"),
-]
+USED = re.compile(r"library\('([\w-]+)', *'([^']+)'\)")
+
+
+def browser_libraries() -> set[str]:
+    """Every file of a browser library that a page asks for, as a path in the package."""
+    pages = (ROOT / "fieldsvc/console/templates").glob("*.html")
+    used = {found for page in pages for found in USED.findall(page.read_text(encoding="utf-8"))}
+    assert len(used) > 5
+    return {str(Path("fieldsvc/console/node_modules", *SERVED[name], file)) for name, file in used}
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +54,7 @@ def test_the_wheel_holds_every_file_of_the_packages_and_the_migrations(wheel: Pa
         for path in (ROOT / package).rglob("*")
         if path.is_file() and not {"__pycache__", "node_modules"} & set(path.parts)
     }
-    npm = ROOT / "fieldsvc/console/node_modules"
-    wanted |= {(npm / package / file).relative_to(ROOT).as_posix() for package, file in BROWSER_LIBRARIES}
+    wanted |= browser_libraries()
     wanted |= {f"fieldsvc/_migrations/versions/{path.name}" for path in (ROOT / "migrations/versions").glob("*.py")}
     assert wanted - there == set()
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
 from flask import Flask
 
@@ -135,3 +138,13 @@ def test_libraries_come_from_npm_by_version_and_nothing_else_of_them(app: Flask)
         f"/lib/htmx/{path}/../../package.json",
     ):
         assert visitor.get(wrong).status_code == 404
+
+
+def test_a_page_speaks_the_language_of_who_asks_whoever_asked_first(app: Flask) -> None:
+    told = {}
+    for language in ("en", "zh"):
+        page = Visitor(app, language=language).get("/").text
+        found = re.search(r'id="timeline-words">(.*?)</script>', page, re.DOTALL)
+        assert found
+        told[language] = json.loads(found[1])["codes"]["metering"]
+    assert told == {"en": "Metering", "zh": "计量"}
