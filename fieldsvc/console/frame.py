@@ -32,7 +32,6 @@ import marshmallow as ma
 from flask import Blueprint, Response, flash, g, redirect, request, session, url_for
 from werkzeug.datastructures import MultiDict
 
-from fieldsvc.api import problems
 from fieldsvc.api.frame import load
 from fieldsvc.api.schemas import ID_PATTERN, from_text
 from fieldsvc.base.errors import FieldsvcError, Forbidden, Invalid
@@ -40,8 +39,6 @@ from fieldsvc.people.actors import ADMIN, ROLES, Actor
 
 View = Callable[..., Any]
 
-READERS = ROLES
-"""Every member of staff."""
 DISPATCHERS = ("dispatcher", "supervisor")
 SUPERVISORS = ("supervisor",)
 ADMINS = (ADMIN,)
@@ -210,14 +207,6 @@ def done(message: str, to: str) -> Response:
         response.headers["HX-Redirect"] = to
         return response
     return redirect(to, 303)  # type: ignore[return-value]
-
-
-def fault_of(error: FieldsvcError) -> dict[str, Any]:
-    """What a script is told of ``error``: the same as the API says."""
-    found: dict[str, Any] = problems.problem(error.code, error.detail, errors=error.errors, extra=error.extra).get_json(
-        force=True
-    )
-    return found
 
 
 def keep(name: str, value: str) -> None:
