@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests import factories
 from tests.browser.console import TABLET, Console
@@ -55,6 +55,7 @@ def test_a_ticket_by_keyboard_alone_in_half_a_minute(console: Callable[..., Cons
     hands = Keys(page)
     hands.press("g", "n")
     expect(page.locator("#who")).to_be_focused()
+    page.wait_for_load_state("load")  # Enter would send the form before
     hands.type("KB-1")
     hands.press("Enter")  # before the answer is there
     expect(page.locator("[name=trouble_code]").first).to_be_focused()
@@ -84,6 +85,20 @@ def test_a_ticket_by_keyboard_alone_in_half_a_minute(console: Callable[..., Cons
     page.locator("main a[href^='/meters/']").first.click()
     expect(page.locator("h1")).to_contain_text("M-KB-")
     assert desk.violations() == []
+
+
+def test_what_is_typed_before_the_scripts_are_there_is_searched_all_the_same(
+    console: Callable[..., Console], served: Running
+) -> None:
+    desk = console(territory_ids=town(served, "EA", WEST + 2))
+    late: list[Route] = []
+    desk.page.route("**/intake.js", lambda route: late.append(route))
+    desk.page.goto("/intake", wait_until="commit")
+    desk.page.locator("#who").press_sequentially("EA-2")
+    late.pop().continue_()
+    expect(desk.page.locator("#found [role=option]")).to_have_count(1)
+    desk.page.keyboard.press("Enter")
+    expect(desk.page.locator("[name=trouble_code]").first).to_be_focused()
 
 
 def test_what_was_typed_outlives_the_session(console: Callable[..., Console], served: Running) -> None:

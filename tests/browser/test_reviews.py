@@ -46,6 +46,7 @@ def test_three_in_a_row_by_keyboard(served: Running, console: Callable[..., Cons
 
     page.keyboard.press("a")
     expect(page.locator("#f-note-fault")).to_be_visible()
+    page.wait_for_load_state("load")  # keys work from then on
     page.keyboard.press("n")
     page.keyboard.type("asked the crew: it was done")
     page.keyboard.press("Escape")
@@ -65,6 +66,7 @@ def test_three_in_a_row_by_keyboard(served: Running, console: Callable[..., Cons
     expect(page.locator(".empty")).to_be_visible()
     assert [served.field.status(job) for job in jobs] == ["completed", "in_progress", "completed"]
 
+    page.wait_for_load_state("load")  # keys work from then on
     page.keyboard.press("g")
     page.keyboard.press("s")
     expect(page.locator("h1")).to_have_text("Sync desk")

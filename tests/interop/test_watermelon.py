@@ -132,12 +132,12 @@ def by_the_office(served: Running, job: str, **values: Any) -> None:
     done(served.field.office.patch(f"/v1/jobs/{job}", json=values, headers={"If-Match": f'"{rev}"'}))
 
 
-def fill(served: Running, crew_id: str, many: int) -> None:
-    """Put so many jobs into a crew's feed."""
+def fill(served: Running, crew_id: str, many: int, lamp: str) -> None:
+    """Put so many jobs into a crew's feed, each about a lamp of that name."""
     with served.field.app.app_context(), transaction():
         for n in range(many):
             job = f"{crew_id}-{n:05}"
-            doc = {"id": job, "number": f"N-{n}", "title": f"Lamp {n}", "details": {"lamp": n}, "notes": [], "rev": 1}
+            doc = {"id": job, "number": f"N-{n}", "title": f"Lamp {n}", "details": {"lamp": lamp}, "notes": [], "rev": 1}
             publish.put([f"crew:{crew_id}"], "job", job, 1, doc)
 
 
@@ -363,7 +363,8 @@ def test_the_service_is_killed_between_pull_and_push(served: Running, app: App) 
 
 
 def test_ten_thousand_records_and_the_service_is_killed_in_the_middle(served: Running, app: App) -> None:
-    fill(served, app.crew_id, 10_000)
+    # 25 MB, more than the line itself holds: what is in there already comes, killed or not.
+    fill(served, app.crew_id, 10_000, "x" * 2_500)
     app.tell("sync", line={"path": "pull", "during": True})
     assert app.hear() == {"paused": "during pull"}
     kill_web(served)

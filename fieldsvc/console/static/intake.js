@@ -202,3 +202,10 @@ if (draft && !form.querySelector(".fault") && !document.querySelector("[data-dra
   if (chosen()) trouble().focus();
 }
 if (chosen() || form.elements.lon.value) look(0);
+
+// Whoever types at once, before this file is there, has asked for nothing yet. htmx is ready by then: it comes first.
+document.addEventListener("DOMContentLoaded", () => {
+  if (chosen() || !who.value.trim()) return;
+  asked += 1;
+  window.htmx.trigger(who, "early");
+});
