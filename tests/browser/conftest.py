@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.browser.console import Console
 from tests.running import Running, running
@@ -20,6 +20,8 @@ _OPTIONS = (
     "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync".split()
 )
 
+
+expect.set_options(timeout=20_000)  # how long a condition is waited for; a busy machine may take its time
 
 _ON_BOTH = {"test_day.py", "test_pages.py"}
 """The path through everything; and all pages, which divide themselves."""
