@@ -92,7 +92,11 @@ def test_what_is_typed_before_the_scripts_are_there_is_searched_all_the_same(
 ) -> None:
     desk = console(territory_ids=town(served, "EA", WEST + 2))
     late: list[Route] = []
-    desk.page.route("**/intake.js", lambda route: late.append(route))
+
+    def hold(route: Route) -> None:
+        late.append(route)
+
+    desk.page.route("**/intake.js", hold)
     desk.page.goto("/intake", wait_until="commit")
     desk.page.locator("#who").press_sequentially("EA-2")
     late.pop().continue_()
