@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +22,7 @@ from fieldsvc.config import Settings
 from fieldsvc.queue import depth
 from fieldsvc.schema import migrate
 from tests import services
-from tests.running import Running, running
+from tests.running import Running, fresh, running
 from workers import runtime
 from workers.run import worker
 
@@ -94,15 +93,8 @@ def database_url(
     database: str, templates: Callable[[str], str], request: pytest.FixtureRequest, tmp_path: Path
 ) -> Iterator[str]:
     """A migrated, empty database of this test alone."""
-    template = templates(database)
-    if database == "sqlite":
-        shutil.copy(template, tmp_path / "test.db")
-        yield f"sqlite:///{tmp_path}/test.db"
-        return
-    server: services.Postgres = request.getfixturevalue("postgres")
-    name = server.create(template)
-    yield server.database_url(name)
-    server.drop(name)
+    with fresh(database, templates, request, tmp_path) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
