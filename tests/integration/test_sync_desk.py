@@ -69,6 +69,8 @@ def test_a_phone_from_its_enrolment_to_being_in_order(app: Flask, field: Field) 
     assert on_desk(field, phone).problems == ("unsent", "upgrade_needed", "clock")
     page = text(Visitor(app).get("/sync-desk"))
     assert "Still holds 3 operations" in page and "Its clock is 2 h slow" in page and "is too old to be told" in page
+    own = text(Visitor(app).get(f"/devices/{phone.id}"))
+    assert "3 operations by its own word" in own and "2 h slow" in own
     hello(phone, app_version="3.2.0", pending=0)
     one = on_desk(field, phone)
     assert one.problems == () and one.clock_was_off
