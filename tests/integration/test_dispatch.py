@@ -18,7 +18,7 @@ from fieldsvc.geo.model import Plan, PlanJob
 from fieldsvc.geo.travel import Geodesic
 from fieldsvc.people.models import Crew
 from fieldsvc.work import dispatch
-from fieldsvc.work.dispatch.area import Solver
+from fieldsvc.work.dispatch.solving import Solver
 from fieldsvc.work.models import Assignment, DispatchArea, Job
 from tests.factories import make_crew, make_device, make_staff, make_territories
 from tests.integration.test_imports import import_customers, import_jobs

@@ -120,6 +120,37 @@ def test_an_emergency_is_put_in_and_the_run_says_whom_it_displaces(app: Flask) -
     assert entry["action"] == "job.replanned" and entry["actor"]["kind"] == "system"
 
 
+def test_who_does_not_get_the_emergency_keeps_everything_as_it_is(app: Flask) -> None:
+    """Neither crew drives the shortest way through its day, and both begin later than they could."""
+    ids = make_territories(app)
+    client = make_staff(app)
+    here, there = (make_crew(app, code, [ids["A"]], lon=lon) for code, lon in (("HERE", 111.51), ("THERE", 111.59)))
+    begins = utc_now().replace(microsecond=0) + timedelta(minutes=20)
+    held: dict[str, list[dict[str, Any]]] = {}
+    for crew, lons in ((here, (111.52, 111.54, 111.51)), (there, (111.56, 111.59, 111.57))):
+        held[crew] = [inspection(client, lon=lon) for lon in lons]
+        for turn, one in enumerate(held[crew]):
+            assign(client, one, crew, planned_start=format_time(begins + timedelta(hours=2 * turn)))
+    standing = {one["id"]: job(client, one)["planned_start"] for jobs in held.values() for one in jobs}
+    emergency = make(client, hazards=["wire down"], service_minutes=60, lon=111.51)
+    run = ask(client, mode="insert", job_id=emergency["id"], what_if=True)
+    go(app, run)
+    changes = {change["job_id"]: change for change in get(client, run, "/changes")}
+    first, *others = (one["id"] for one in held[here])
+    assert set(changes) == {emergency["id"], first}, "one job, of the crew that gets it, has to wait"
+    assert changes[emergency["id"]]["crew_code"] == "HERE" and 30 < changes[first]["later_minutes"] < 60
+    told = {one["job_id"]: one for one in decisions(client, run)}
+    assert set(told) == {emergency["id"], first, *others} and {told[one]["later_minutes"] for one in others} == {0}
+    assert [told[one]["planned_order"] for one in (emergency["id"], first, *others)] == [1, 2, 3, 4]
+    planned = get(client, run)
+    assert (planned["considered"], planned["before"]["jobs"], planned["after"]["assigned"]) == (4, 4, 4)
+    client.post(f"/v1/dispatch-runs/{run['id']}/accept")
+    go(app, run)
+    assert job(client, emergency)["crew_id"] == here
+    now_at = {one: job(client, {"id": one})["planned_start"] for one in standing}
+    assert [one for one in standing if now_at[one] != standing[one]] == [first]
+
+
 def test_the_work_of_a_crew_that_drops_out_goes_to_others_that_keep_theirs(app: Flask) -> None:
     ids = make_territories(app)
     client = make_staff(app)

@@ -5,8 +5,8 @@ What goes wrong in an area is recorded there by name; it is tried up to three ti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
@@ -22,6 +22,7 @@ from fieldsvc.work.dispatch import days as day_book
 from fieldsvc.work.dispatch.basis import FRESH, HELD, MOVABLE, Asked, Work, crew_of, read_crews, read_jobs
 from fieldsvc.work.dispatch.days import Day
 from fieldsvc.work.dispatch.rules import Rules, helping
+from fieldsvc.work.dispatch.solving import Basis, Solver, solved
 from fieldsvc.work.models import DispatchArea, DispatchDecision, DispatchRun, Job
 
 MOST_ATTEMPTS = 3
@@ -42,23 +43,6 @@ HELPED = (
 )
 """Reasons for which somebody from a neighbouring territory may be the answer."""
 
-Solver = Callable[[Sequence[PlanJob], Sequence[PlanCrew], datetime, TravelTimes, Goals], Plan]
-
-
-@dataclass(frozen=True)
-class Basis:
-    """What one area is planned on. ``works``: what the plan decides about; ``kept``: ids of those that stay with their
-    crew unless they no longer fit there. ``out``: the days of crews that the run does without."""
-
-    asked: Asked
-    works: list[Work]
-    days: list[Day]
-    kept: frozenset[str]
-    crews: list[PlanCrew]
-    ahead: list[PlanJob]
-    goals: Goals
-    out: list[Day]
-
 
 def plan_area(
     run_id: str,
@@ -78,7 +62,7 @@ def plan_area(
         with reading():
             run, area = _run_and_area(run_id, number)
             basis = _read(run, area, now, travel, zone, fresh)
-        made = _solved(basis, travel, plan)
+        basis, made = solved(basis, travel, plan)
         totals = {
             "before": day_book.before([*basis.days, *basis.out], basis.works, now, travel, basis.goals),
             "after": day_book.after([*basis.days, *basis.out], basis.works, made, now, travel, basis.goals),
@@ -141,7 +125,7 @@ def _read(
     crew_ids = frozenset(area.crew_ids)
     moved = _moved(run, crew_ids) if area.stage == "border" else {}
     held = _held(asked, crew_ids, moved)
-    works = _ranked(_to_decide(run, area, asked, held), book.goals)[:MOST_JOBS]
+    works = _ranked(_to_decide(run, area, asked, held), book.goals, run.job_id)[:MOST_JOBS]
     chosen = {work.job.id for work in works}
     free = {work.job.id for work in held if run.mode == "replan" and _decided(run, work) and not work.pinned}
     crews = helping(book, read_crews(asked, crew_ids), area.territory_ids, start)
@@ -153,6 +137,7 @@ def _read(
     day_of = {work.job.id: day.crew.id for day in days for work in day.free}
     stay = _staying(run, works)
     return Basis(
+        mode="border" if area.stage == "border" else run.mode,
         asked=asked,
         works=[_bound(work, day_of, stay, start) for work in works],
         days=days,
@@ -266,12 +251,15 @@ def _with(some: Sequence[Work], more: Iterable[Work]) -> list[Work]:
     return list({work.job.id: work for work in (*some, *more)}.values())
 
 
-def _ranked(works: Sequence[Work], goals: Goals) -> list[Work]:
-    """By rank, then as they were read."""
+def _ranked(works: Sequence[Work], goals: Goals, first: str | None) -> list[Work]:
+    """The job that the run is about, then by rank, then as they were read."""
     ranks = {name: tier.rank for name, tier in goals.tiers.items()}
-    return sorted(
-        works, key=lambda work: (ranks.get(work.job.tier, len(ranks)), -work.job.customers, work.job.priority)
-    )
+
+    def place(work: Work) -> tuple[int, ...]:
+        job = work.job
+        return (job.id != first, ranks.get(job.tier, len(ranks)), -job.customers, job.priority)
+
+    return sorted(works, key=place)
 
 
 def _staying(run: DispatchRun, works: Sequence[Work]) -> frozenset[str]:
@@ -294,21 +282,6 @@ def _bound(work: Work, day_of: Mapping[str, str], stay: Collection[str], start: 
     return replace(work, job=replace(job, crew_id=crew_id, pinned=pinned, starts_at=at))
 
 
-def _solved(basis: Basis, travel: TravelTimes, plan: Solver) -> Plan:
-    """The plan; who no longer fits at his crew goes to another one, if there is one that can."""
-    jobs = [work.job for work in basis.works]
-    crews = [crew for crew in basis.crews if crew.shift.end > basis.asked.span.start]
-
-    def solve(those: Sequence[PlanJob]) -> Plan:
-        return plan([*those, *basis.ahead], crews, basis.asked.span.start, travel, basis.goals)
-
-    made = solve(jobs)
-    displaced = {one.job_id for one in made.unassigned} & basis.kept
-    if displaced:
-        made = solve([replace(job, pinned=False) if job.id in displaced else job for job in jobs])
-    return made
-
-
 def _decisions(basis: Basis, made: Plan) -> list[dict[str, Any]]:
     """A row for each job that was decided about, crew by crew, then those that nobody got."""
     works = {work.job.id: work for work in basis.works}
@@ -325,9 +298,13 @@ def _decisions(basis: Basis, made: Plan) -> list[dict[str, Any]]:
     rows = []
     for crew_id, stops in sorted(by_crew.items()):
         first = fixed.get(crew_id, 0) - sum(stop.job_id in ahead for stop in stops) + 1
-        for order, stop in enumerate(sorted(stops, key=lambda stop: (stop.begin_at, stop.sequence)), first):
-            if stop.job_id in works:
-                rows.append(_stop_row(works[stop.job_id], stop, crew_id, order, codes.get(crew_id, crew_id)))
+        order = first - 1
+        for stop in sorted(stops, key=lambda stop: (stop.begin_at, stop.sequence)):
+            work = works.get(stop.job_id)
+            stands = work is not None and (work.crew_id, work.start) == (crew_id, stop.begin_at)
+            order = max(order + 1, (work.order or 0) if work is not None and stands else 0)
+            if work is not None:
+                rows.append(_stop_row(work, stop, crew_id, order, codes.get(crew_id, crew_id)))
     rows += [_left_row(works[one.job_id], one, names) for one in made.unassigned if one.job_id in works]
     return rows
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select, update
 
 from fieldsvc import kinds
 from fieldsvc.base.db import db, transaction
+from fieldsvc.geo.inserting import SAME_TIME
 from fieldsvc.history.record import Source
 from fieldsvc.people.models import Crew, Shift
 from fieldsvc.work import change, jobs
@@ -22,9 +23,6 @@ from fieldsvc.work.dispatch import basis
 from fieldsvc.work.dispatch.area import MOST_ATTEMPTS
 from fieldsvc.work.dispatch.rules import Rules
 from fieldsvc.work.models import DispatchArea, DispatchDecision, DispatchRun, Job
-
-SAME_TIME = timedelta(minutes=1)
-"""A crew is not told anew of a job that it begins this little sooner or later."""
 
 
 def carry_out(run_id: str, number: int | None, now: datetime, *, batch: int = 200) -> bool:
