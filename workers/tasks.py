@@ -11,7 +11,7 @@ from fieldsvc.base.clock import utc_now
 from fieldsvc.base.db import reading, transaction
 from fieldsvc.config import Settings
 from fieldsvc.feed import horizon
-from fieldsvc.people import positions
+from fieldsvc.people import positions, sessions
 from fieldsvc.people.actors import SYSTEM
 from fieldsvc.queue import ring
 from fieldsvc.sync import reconcile as reconciling
@@ -82,6 +82,7 @@ def sweep(*, now: datetime) -> int:
         closing.close_due(now)
         idempotency.forget(now)
         positions.forget(now - timedelta(seconds=settings.position_ttl))
+        sessions.forget(now, timedelta(seconds=settings.session_ttl))
         arrived, over = uploads.due(), uploads.expire(now, ttl)
     with transaction():
         inspections.make_due(now, settings.local_zone)

@@ -109,7 +109,7 @@ def log_in(body: dict[str, Any]) -> Any:
     with limits.attempt("login", body["username"]), reading():
         login = staff.check_password(body["username"], body["password"])
     with transaction():
-        user = staff.get(login.staff_id)
+        user = staff.proven(login)
         staff.renew_hash(login)
         source = Actor("staff", user.id, user.display_name).source(now)
         token, text = staff.issue_token(source, user, body["name"], _ttl(body["ttl_days"]))

@@ -1,11 +1,11 @@
-"""One's own account: the password, and the tokens one's programs sign in with."""
+"""One's own account: the password, the browsers one is signed in with, and the tokens one's programs sign in with."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
 
-from flask import current_app, make_response, render_template, url_for
+from flask import current_app, g, make_response, render_template, url_for
 from flask_babel import gettext as _
 from sqlalchemy import select
 
@@ -16,10 +16,12 @@ from fieldsvc.base.db import reading, transaction
 from fieldsvc.base.errors import FieldsvcError, Invalid
 from fieldsvc.console import session
 from fieldsvc.console.frame import Refused, actor, asked, done, form, further, page, pages, typed
-from fieldsvc.people import staff, territories
+from fieldsvc.people import sessions, staff, territories
 from fieldsvc.people.models import ApiToken
 
 _SHORTEST, _LONGEST = staff.PASSWORD_LENGTH
+SESSIONS_SHOWN = 50
+"""Of an account, those that were seen last; more than these end by "everywhere else"."""
 
 
 class _PasswordChange(Schema):
@@ -51,13 +53,32 @@ def change_password() -> Any:
                 raise Invalid.field("again", _("This is not the same as the new password above."))
             _prove("current", body["current"])
             with transaction():
-                staff.edit(actor().source(utc_now()), actor().id, {"password": body["password"]})
-            session.enter(actor().id)
+                mine = staff.edit(actor().source(utc_now()), actor().id, {"password": body["password"]})
+                secret = session.begin(mine)
+            session.enter(secret)
     except Refused as refused:
         return _page(refused.faults), refused.status
     return done(
         _("Your password has been changed. Your other sessions and your tokens have ended."), url_for("console.account")
     )
+
+
+@pages.post("/account/sessions/<id:session_id>/end")
+@page()
+def end_session(session_id: str) -> Any:
+    """Sign out in another browser."""
+    with transaction():
+        sessions.end(actor().source(utc_now()), actor().id, session_id)
+    return done(_("You have signed out there."), url_for("console.account"))
+
+
+@pages.post("/account/sessions/end")
+@page()
+def end_other_sessions() -> Any:
+    """Sign out in all other browsers."""
+    with transaction():
+        sessions.end_all(actor().source(utc_now()), actor().id, but=g.session_id)
+    return done(_("You have signed out everywhere else."), url_for("console.account"))
 
 
 @pages.post("/account/tokens")
@@ -112,8 +133,10 @@ def _page(faults: dict[str, str]) -> str:
         mine = staff.get(actor().id)
         wanted = select(ApiToken).where(ApiToken.staff_id == actor().id)
         tokens = paging.fetch(wanted, [ApiToken.created_at, ApiToken.id], args)
+        signed_in = sessions.listed(actor().id, utc_now(), session.ttl(), SESSIONS_SHOWN)
         codes = sorted(territories.codes(staff.territory_ids(mine)).values())
         return render_template(
             "account.html", user=mine, codes=codes, tokens=tokens.rows, next=further(tokens.next),
+            sessions=signed_in, this_session=g.session_id,
             faults=faults, typed=typed(), longest=staff.LONGEST_TOKEN.days, shortest=_SHORTEST,
         )  # fmt: skip

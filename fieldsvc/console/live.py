@@ -25,12 +25,13 @@ from fieldsvc.api.stream import Places, Rhythm
 from fieldsvc.base.clock import utc_now
 from fieldsvc.base.db import db, reading
 from fieldsvc.console.frame import actor, page, pages
+from fieldsvc.console.session import ttl
 from fieldsvc.feed import watch
 from fieldsvc.feed.watch import Watch
 from fieldsvc.history import follow
 from fieldsvc.history.follow import Follower
-from fieldsvc.people import crews
-from fieldsvc.people.actors import Actor, session_actor
+from fieldsvc.people import crews, sessions
+from fieldsvc.people.actors import Actor
 from fieldsvc.people.models import Crew
 from fieldsvc.work.board import signs_of_life
 
@@ -89,11 +90,15 @@ def end_with_process(app: Flask) -> None:
 
 
 def _signs(keys: Collection[str]) -> dict[str, object]:
-    sessions = [key for key in keys if key.startswith(_SESSION)]
     crew_ids = [key.removeprefix(_CREW) for key in keys if key.startswith(_CREW)]
     lives = signs_of_life(crew_ids, located=True)
     found: dict[str, object] = {_CREW + crew_id: lives.get(crew_id) for crew_id in crew_ids}
-    return found | {key: session_actor(key.removeprefix(_SESSION)) for key in sessions}
+    return found | {key: _whose(key.removeprefix(_SESSION)) for key in keys if key.startswith(_SESSION)}
+
+
+def _whose(secret: str) -> Actor | None:
+    found = sessions.find(secret, utc_now(), ttl())
+    return found.actor if found else None
 
 
 @pages.get("/board/stream")

@@ -13,9 +13,11 @@ from fieldsvc.api.accounts import UserChange, UserNew
 from fieldsvc.api.schemas import Text
 from fieldsvc.base.clock import utc_now
 from fieldsvc.base.db import reading, transaction
+from fieldsvc.console import session
+from fieldsvc.console.account import SESSIONS_SHOWN
 from fieldsvc.console.frame import ADMINS, Refused, actor, asked, done, entered, form, further, page, pages, typed
 from fieldsvc.history import page as history
-from fieldsvc.people import staff, territories
+from fieldsvc.people import sessions, staff, territories
 from fieldsvc.people.models import Staff
 
 _CHANGES = ("staff.created", "staff.changed")
@@ -97,6 +99,16 @@ def change_user(user_id: str) -> Any:
     return done(_("The account %(name)s has been changed.", name=username), url_for("console.user", user_id=user_id))
 
 
+@pages.post("/users/<id:user_id>/sessions/end")
+@page(*ADMINS)
+def end_sessions(user_id: str) -> Any:
+    """Sign an account out in all browsers."""
+    with transaction():
+        name = staff.get(user_id).username
+        sessions.end_all(actor().source(utc_now()), user_id)
+    return done(_("%(name)s has been signed out everywhere.", name=name), url_for("console.user", user_id=user_id))
+
+
 def _given(schema: type[UserNew] | type[UserChange]) -> dict[str, Any]:
     """What the form says; a box that is not ticked says no, and no territory ticked is none."""
     found = entered(schema)
@@ -117,9 +129,11 @@ def _user_form(user_id: str, faults: dict[str, str], *, moved: bool = False) -> 
         chosen = staff.territory_ids(found)
         known = territories.brief(actor())
         entries = history.latest(_CHANGES, _SHOWN_CHANGES, entity_id=user_id)
+        signed_in = sessions.listed(user_id, utc_now(), session.ttl(), SESSIONS_SHOWN)
         return render_template(
             "user.html", user=found, chosen=chosen, territories=known, seen=staff.version(found), entries=entries,
             codes={one.id: one.code for one in known}, faults={} if moved else faults, typed=typed(), moved=moved,
+            sessions=signed_in,
         )  # fmt: skip
 
 

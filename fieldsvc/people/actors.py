@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime
-from hmac import compare_digest
 
 from sqlalchemy import bindparam, select
 
@@ -100,33 +99,6 @@ def staff_actor(token: str, now: datetime, *, username: str | None = None) -> Ac
     staff_id, name, role, everywhere, token_id, _, _ = rows[0]
     territories = None if everywhere else frozenset(row[6] for row in rows) - {None}
     return Actor("staff", staff_id, name, role=role, territory_ids=territories, token_id=token_id)
-
-
-def session_ident(staff_id: str, password_hash: str) -> str:
-    """What a browser's session keeps of an account: another password makes another one, so old sessions end."""
-    return f"{staff_id}.{token_hash(password_hash)[:20]}"
-
-
-def session_actor(ident: str) -> Actor | None:
-    """The staff member a browser's session is of, or None: the account is gone, disabled, or has a new password."""
-    staff_id = ident.partition(".")[0]
-    rows = db.session.execute(
-        select(
-            Staff.id,
-            Staff.display_name,
-            Staff.role,
-            Staff.all_territories,
-            Staff.password_hash,
-            StaffTerritory.territory_id,
-        )
-        .outerjoin(StaffTerritory, StaffTerritory.staff_id == Staff.id)
-        .where(Staff.id == staff_id, Staff.active)
-    ).all()
-    if not rows or not compare_digest(session_ident(staff_id, rows[0].password_hash), ident):
-        return None
-    _, name, role, everywhere, _, _ = rows[0]
-    territories = None if everywhere else frozenset(row.territory_id for row in rows) - {None}
-    return Actor("staff", staff_id, name, role=role, territory_ids=territories)
 
 
 # Asked at every call of a device: made once, and on tables, which costs a third of asking for mapped attributes.

@@ -66,6 +66,22 @@ class ApiToken(Base):
     revoked_at: Mapped[datetime | None]
 
 
+class ConsoleSession(Base):
+    """A browser that is signed in to the console; the row goes when the session ends. Its cookie holds what
+    ``token_hash`` is the SHA-256 of. ``seen_at`` is its last request, to within a minute; ``agent`` what the browser
+    says it is, such as "Firefox, Windows".
+    """
+
+    __tablename__ = "console_session"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    staff_id: Mapped[str] = mapped_column(ForeignKey("staff.id"), index=True)
+    token_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    agent: Mapped[str | None] = mapped_column(String(60))
+    started_at: Mapped[datetime]
+    seen_at: Mapped[datetime]
+
+
 class Crew(Base):
     """A crew with its base, skills and home territories (lists of strings).
 

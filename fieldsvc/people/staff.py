@@ -9,7 +9,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
 from typing import Any
@@ -22,7 +22,7 @@ from fieldsvc.base.clock import format_time, new_id
 from fieldsvc.base.db import db
 from fieldsvc.base.errors import Conflict, FieldsvcError, Invalid, NotFound
 from fieldsvc.history.record import Source, record
-from fieldsvc.people import actors
+from fieldsvc.people import sessions
 from fieldsvc.people.actors import ADMIN, ROLES, token_hash
 from fieldsvc.people.models import ApiToken, Staff, StaffTerritory, Territory
 
@@ -36,10 +36,13 @@ _hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 
 @dataclass(frozen=True)
 class Login:
-    """A password that was right. ``new_hash`` is set when the stored one is of weaker parameters than today's."""
+    """A password that was right, by ``password_hash``. ``new_hash`` is set when that is of weaker parameters than
+    today's.
+    """
 
     staff_id: str
-    new_hash: str | None
+    password_hash: str = field(repr=False)
+    new_hash: str | None = field(repr=False)
 
 
 def create(
@@ -79,7 +82,7 @@ def create(
 def edit(source: Source, staff_id: str, changes: Mapping[str, Any], *, seen: str | None = None) -> Staff:
     """Change ``display_name``, ``role``, ``active``, ``all_territories``, ``territory_ids`` or ``password``.
 
-    Disabling an account and changing its password revoke its tokens.
+    Disabling an account and changing its password revoke its tokens and end its sessions.
 
     :param seen: the :func:`version` the change is meant for.
     :raises NotFound: no such account.
@@ -115,6 +118,7 @@ def edit(source: Source, staff_id: str, changes: Mapping[str, Any], *, seen: str
         )
     if password is not None or (before["active"] and not staff.active):
         _revoke_all(source, staff.id)
+        sessions.end_all(source, staff.id)
     return staff
 
 
@@ -175,15 +179,18 @@ def check_password(username: str, password: str) -> Login:
         raise refused from None
     if row is None or not row.active:
         raise refused
-    return Login(row.id, hash_password(password) if _hasher.check_needs_rehash(stored) else None)
+    return Login(row.id, stored, hash_password(password) if _hasher.check_needs_rehash(stored) else None)
 
 
-def session_ident(staff_id: str) -> str:
-    """What a browser's session is to keep of this account.
+def proven(login: Login) -> Staff:
+    """The account of ``login``, locked; call inside the transaction that lets somebody in.
 
-    :raises NotFound: no such account.
+    :raises FieldsvcError: ``unauthenticated``: it has been disabled, or given another password, since it was checked.
     """
-    return actors.session_ident(staff_id, get(staff_id).password_hash)
+    staff = get(login.staff_id, lock=True)
+    if not staff.active or staff.password_hash != login.password_hash:
+        raise FieldsvcError("unauthenticated", "username or password is wrong")
+    return staff
 
 
 def renew_hash(login: Login) -> None:

@@ -117,8 +117,8 @@ def test_an_auditor_changes_nothing_and_sees_no_button_for_it(app: Flask, scene:
     auditor, ids = Visitor(app, "auditor"), ids_of(scene)
     with app.app_context(), reading():
         before = {model: db.session.scalars(select(model.rev).order_by(model.id)).all() for model in (Crew, Territory)}
-    allowed = {"sign_out", "change_password", "new_token", "revoke_token", "view_new", "view_name", "view_change",
-               "view_remove", "export_history"}  # fmt: skip
+    allowed = {"sign_out", "change_password", "end_session", "end_other_sessions", "new_token", "revoke_token",
+               "view_new", "view_name", "view_change", "view_remove", "export_history"}  # fmt: skip
     for rule in rules(app, "POST"):
         if rule.endpoint.removeprefix("console.") not in allowed:
             assert auditor.post(path(rule, ids)).status_code == 403, rule.rule

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+from copy import copy
+from datetime import timedelta
 
 import pytest
 from flask import Flask
+from sqlalchemy import select, update
 
 from fieldsvc.base.clock import utc_now
-from fieldsvc.base.db import transaction
-from fieldsvc.people import staff
+from fieldsvc.base.db import db, reading, transaction
+from fieldsvc.base.errors import FieldsvcError
+from fieldsvc.config import Settings
+from fieldsvc.history.models import HistoryEntry
+from fieldsvc.people import sessions, staff
 from fieldsvc.people.actors import SYSTEM
+from fieldsvc.people.models import ConsoleSession
 from tests.visitor import HOST, PASSWORD, Visitor
 
 
@@ -79,6 +86,144 @@ def test_a_new_password_and_a_disabled_account_end_the_session_at_once(app: Flas
     assert visitor.get("/").status_code == 200
     change(app, visitor, **changes)
     assert visitor.get("/").location.startswith("/sign-in")
+
+
+_DOMAIN = HOST.removeprefix("https://")
+
+
+def copied(app: Flask, visitor: Visitor) -> Visitor:
+    """Somebody else with the visitor's cookie."""
+    thief = copy(visitor)
+    thief.client = app.test_client()
+    cookie = visitor.client.get_cookie("fieldsvc", domain=_DOMAIN)
+    assert cookie
+    thief.client.set_cookie("fieldsvc", cookie.value, domain=_DOMAIN)
+    return thief
+
+
+def test_a_copied_cookie_is_worth_nothing_once_its_owner_has_signed_out_or_in_again(app: Flask) -> None:
+    visitor = Visitor(app)
+    thief = copied(app, visitor)
+    assert thief.get("/account").status_code == 200
+    assert visitor.post("/sign-out").status_code == 303
+    assert thief.get("/account").location.startswith("/sign-in")
+    visitor.sign_in()
+    thief = copied(app, visitor)
+    visitor.get("/account")
+    again = visitor.post("/sign-in", username=visitor.username, password=PASSWORD)
+    assert again.status_code == 303
+    assert thief.get("/account").location.startswith("/sign-in")
+    assert visitor.get("/account").status_code == 200
+
+
+def dated(app: Flask, visitor: Visitor, **ago: timedelta) -> None:
+    """Have the visitor's sessions begun, or been seen, so long ago."""
+    with app.app_context(), transaction():
+        mine = update(ConsoleSession).where(ConsoleSession.staff_id == visitor.staff_id)
+        db.session.execute(mine.values({name: utc_now() - since for name, since in ago.items()}))
+
+
+def kept(app: Flask, visitor: Visitor) -> list[ConsoleSession]:
+    with app.app_context(), reading():
+        mine = select(ConsoleSession).where(ConsoleSession.staff_id == visitor.staff_id)
+        found = list(db.session.scalars(mine))
+        db.session.expunge_all()
+        return found
+
+
+def test_a_session_ends_unused_or_old_on_the_server_and_is_forgotten(app: Flask, settings: Settings) -> None:
+    ttl = timedelta(seconds=settings.session_ttl)
+    visitor, other = Visitor(app), Visitor(app)
+    dated(app, visitor, seen_at=ttl - timedelta(minutes=1))
+    assert visitor.get("/account").status_code == 200
+    dated(app, visitor, seen_at=ttl + timedelta(minutes=2))
+    assert visitor.get("/account").location.startswith("/sign-in")
+    visitor.sign_in()
+    dated(app, visitor, started_at=sessions.LONGEST)
+    assert visitor.get("/account").location.startswith("/sign-in")
+    with app.app_context(), transaction():
+        sessions.forget(utc_now(), ttl)
+    assert kept(app, visitor) == []
+    assert len(kept(app, other)) == 1
+
+
+def test_that_a_session_was_seen_is_written_once_a_minute(app: Flask) -> None:
+    visitor = Visitor(app)
+    for ago, written in ((59, False), (61, True)):
+        dated(app, visitor, seen_at=timedelta(seconds=ago))
+        before = kept(app, visitor)[0].seen_at
+        assert visitor.get("/account").status_code == 200
+        assert (kept(app, visitor)[0].seen_at > before) is written
+
+
+_GECKO = "(KHTML, like Gecko)"
+AGENTS = (
+    ("Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:135.0) Gecko/20100101 Firefox/135.0", "Firefox, Windows"),
+    (f"Mozilla/5.0 (Windows NT 10.0) {_GECKO} Chrome/131.0.0.0 Safari/537.36 Edg/131.0.0.0", "Edge, Windows"),
+    (f"Mozilla/5.0 (Linux; Android 10; K) {_GECKO} Chrome/131.0.0.0 Mobile Safari/537.36", "Chrome, Android"),
+    (f"Mozilla/5.0 (iPhone; like Mac OS X) {_GECKO} Version/17.5 Mobile/15E148 Safari/604.1", "Safari, iOS"),
+    ("<b>curl</b>", None),
+)
+
+
+def test_ones_sessions_are_listed_by_browser_and_ended_there_or_everywhere_else(app: Flask) -> None:
+    here, stranger = Visitor(app), Visitor(app)
+    there = []
+    for agent, _said in AGENTS:
+        visitor = copy(here)
+        visitor.client = app.test_client()
+        visitor.client.environ_base["HTTP_USER_AGENT"] = agent
+        visitor.sign_in()
+        there.append(visitor)
+    assert sorted(str(one.agent) for one in kept(app, here)) == sorted(["None", *(str(said) for _, said in AGENTS)])
+    page = here.get("/account").text
+    assert page.count("this browser") == 1
+    assert "<b>curl" not in page
+    ended = dict(re.findall(r"<td[^>]*>([^<]*?)\s*</td>(?:(?!<tr>).)*?(/account/sessions/[^/]+/end)", page, re.DOTALL))
+    stranger.post(ended["Edge, Windows"])
+    assert there[1].get("/account").status_code == 200
+    assert here.post(ended["Edge, Windows"]).location == "/account"
+    assert here.post(ended["Edge, Windows"]).location == "/account"  # pressed twice
+    assert [one.get("/account").status_code for one in there] == [200, 302, 200, 200, 200]
+    assert here.post("/account/sessions/end").status_code == 303
+    assert [one.get("/account").status_code for one in (*there, here, stranger)] == [302] * 5 + [200, 200]
+    assert "Sign out everywhere else" not in here.get("/account").text
+
+
+def test_an_admin_ends_all_sessions_of_an_account_and_the_history_says_who_came_and_went(app: Flask) -> None:
+    admin, other = Visitor(app, "admin"), Visitor(app)
+    path = f"/users/{other.staff_id}"
+    assert "Sign out everywhere" in admin.get(path).text
+    assert other.post(f"{path}/sessions/end").status_code == 403
+    assert admin.post(f"{path}/sessions/end").location == path
+    assert other.get("/account").location.startswith("/sign-in")
+    assert "Nowhere at present." in admin.get(path).text
+    other.sign_in()
+    other.post("/sign-out")
+    with app.app_context(), reading():
+        told = db.session.execute(
+            select(HistoryEntry.action, HistoryEntry.actor_id, HistoryEntry.entity_id, HistoryEntry.after)
+            .where(HistoryEntry.entity == "session")
+            .order_by(HistoryEntry.seq)
+        ).all()
+    of_other = [one for one in told if one.after["staff_id"] == other.staff_id]
+    assert [(one.action, one.actor_id) for one in of_other] == [
+        ("session.started", other.staff_id),
+        ("session.ended", admin.staff_id),
+        ("session.started", other.staff_id),
+        ("session.ended", other.staff_id),
+    ]
+    assert of_other[0].entity_id == of_other[1].entity_id != of_other[2].entity_id
+
+
+def test_who_knew_the_password_before_it_changed_is_not_let_in_after(app: Flask) -> None:
+    visitor = Visitor(app)
+    with app.app_context():
+        with reading():
+            login = staff.check_password(visitor.username, PASSWORD)
+        change(app, visitor, password="another long password")
+        with pytest.raises(FieldsvcError), transaction():
+            staff.proven(login)
 
 
 def test_a_changed_role_counts_from_the_next_request_on(app: Flask) -> None:
