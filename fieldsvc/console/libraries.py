@@ -1,8 +1,9 @@
-"""Browser libraries, served from where npm puts them; and what a page may load at all (its CSP)."""
+"""Browser libraries, served from where npm puts them; what scripts of ours import; what a page may load (its CSP)."""
 
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -24,11 +25,14 @@ SERVED = {
     "vis-timeline": ("vis-timeline", ""),
 }
 """Name in our addresses → the npm package and the folder in it; nothing else of it is served."""
+_IMPORT = r'(?:^import |\bfrom |(?<!\{)\bimport\()"\./([\w-]+\.js)"'
 
 
 def init_app(app: Flask) -> None:
-    """Let templates name a file of a library: ``library("leaflet", "leaflet.js")``."""
-    app.jinja_env.globals |= {"library": address, "libraries_are_there": are_there}
+    """Let templates name a file of a library, ``library("leaflet", "leaflet.js")``, and what a script of ours imports,
+    ``imported("board.js")``.
+    """
+    app.jinja_env.globals |= {"library": address, "libraries_are_there": are_there, "imported": imported}
 
 
 @cache
@@ -47,6 +51,22 @@ def are_there() -> bool:
 def address(name: str, file: str) -> str:
     """Where a browser gets ``file`` of a library; another version has another address."""
     return url_for("console.library", name=name, version=versions()[name], file=file)
+
+
+@cache
+def imported(script: str) -> tuple[str, ...]:
+    """The files of ``static`` that a script of ours imports, at once or on demand, themselves and through others.
+
+    A page that names them beforehand has them all fetched together; else a browser learns of each from the one before.
+    """
+    found, new = {script}, [script]
+    while new:
+        text = (_HERE / "static" / new.pop()).read_text(encoding="utf-8")
+        for name in re.findall(_IMPORT, text, re.MULTILINE):
+            if name not in found:
+                found.add(name)
+                new.append(name)
+    return tuple(sorted(found - {script}))
 
 
 @pages.get("/lib/<name>/<version>/<path:file>")

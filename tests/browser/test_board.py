@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.browser.console import TABLET, Console
 from tests.browser.scene import Scene
@@ -47,6 +48,12 @@ def test_filters_stand_in_the_address_and_can_be_gone_back_from(
     scene = Scene(served.field)
     page = console(territory_ids=[scene.territory_id]).page
     expect(page.locator("#jobs .job")).to_have_count(len(scene.jobs) - 1)
+    expect(page.locator("#line")).to_have_attribute("data-state", "live")
+    # The page itself names all that its scripts would ask for one after the other; nothing is asked for twice.
+    asked = page.evaluate("() => performance.getEntriesByType('resource').map((one) => new URL(one.name).pathname)")
+    named = page.evaluate("() => [...document.querySelectorAll('link, script')].map((one) => one.href ?? one.src)")
+    assert {one for one in asked if one.endswith(".js")} <= {urlsplit(one).path for one in named}
+    assert asked.count("/board/data") == 1
     page.locator("#chips").get_by_role("link", name="In progress").click()
     expect(page).to_have_url(re.compile(r"\?status=in_progress$"))
     expect(page.locator("#jobs .job")).to_have_count(1)
@@ -57,6 +64,21 @@ def test_filters_stand_in_the_address_and_can_be_gone_back_from(
     expect(page).to_have_url(re.compile(r"q=nothing%20like%20this&status=in_progress$"))
     page.go_back()
     expect(page.locator("#jobs .job")).to_have_count(1)
+    # What changes while everything is on its way by other filters is not undone when that comes, older than the change.
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/board/data*", hold, times=1)
+    page.locator("#chips").get_by_role("link", name="In progress").click()
+    expect(page.locator("#jobs .job")).not_to_have_count(1)
+    old = held[0].fetch()
+    chip = page.locator(f"#timeline .tl-chip[data-job='{scene.job('Meanwhile')}']")
+    expect(chip).to_be_visible()
+    held[0].fulfill(response=old)
+    expect(page.locator("#timeline .tl-chip").nth(1)).to_be_visible()
+    expect(chip).to_be_visible()
     page.goto("/?q=quay&day=nonsense")
     expect(page.locator("#fault-day")).to_contain_text("must be a date")
     page.locator("#f-day").fill("2026-01-02")
@@ -94,6 +116,6 @@ def test_what_crews_do_appears_by_itself_also_after_the_line_was_cut(
     expect(page.locator(f"#job-{missed}")).to_be_visible()
     expect(page.locator(f"#job-{new}")).to_have_count(0)
     page.get_by_role("button", name="Timeline").click()
-    expect(page.locator("#timeline")).to_be_visible()
+    expect(page.locator("#timeline .vis-time-axis .vis-text.vis-minor:not(.vis-measure)").first).to_be_visible()
     expect(page.locator("#jobs")).to_be_hidden()
     assert person.violations() == []

@@ -294,7 +294,7 @@ function settled(store, went, failed = []) {
 }
 
 function undoable(store, went, text, rest) {
-  document.querySelector(".notice .undo")?.closest(".notice").remove();
+  for (const before of document.querySelectorAll("#notices .notice:not(.bad)")) before.remove(); // they would cover what is dropped next
   const undo = make("button", "small undo", say.undo, { type: "button", "data-key": "z" });
   const close = make("button", "small", say.close, { type: "button" });
   const box = make("div", rest.length ? "notice bad" : "notice", [make("p", "", text), ...(rest.length ? [make("p", "", say.not_all), make("ul", "", rest.map((one) => make("li", "", one)))] : []), make("div", "notice-acts", [undo, close])]);

@@ -64,6 +64,12 @@ document.addEventListener("htmx:configRequest", ({ detail }) => {
   if (detail.elt !== form) return;
   for (const [name, value] of [...detail.formData.entries()]) if (value === "") detail.formData.delete(name);
 });
+// Map and timeline need not wait for the list: what they will ask for is asked with it.
+document.addEventListener("htmx:beforeSend", ({ detail }) => {
+  const { pathname, searchParams } = new URL(detail.pathInfo.finalRequestPath, location.href);
+  const other = detail.target.id === "found" && pathname === "/" && searchParams.toString() !== store.filters.toString();
+  if (other) store.ahead(searchParams.toString());
+});
 function inStep() {
   const found = document.getElementById("found");
   const query = new URLSearchParams(found.dataset.query);
@@ -93,7 +99,8 @@ document.addEventListener("timeline:day", (event) => {
   field.dispatchEvent(new Event("change", { bubbles: true }));
 });
 
-/** Without an answer it is asked again, until there is one. */
+/** Without an answer it is asked again, until there is one. The page has asked for the first one itself. */
+store.ahead(store.filters.toString(), document.getElementById("first-data").href);
 async function start() {
   try {
     await store.load();

@@ -10,6 +10,9 @@ const facts = words("map-facts");
 const STREETS_FROM = 10; // the first zoom with streets
 const DETAILS = [8, 11, 14]; // zooms for which outlines are simplified
 
+/** The zoom of a map that does not know yet what it is going to show. */
+export const WORLD = 2;
+
 /** Data of the base. That it does not come is no news for a notice: the map just stays bare. */
 async function get(url) {
   const answer = await fetch(url, { headers: { Accept: "application/json" } });
@@ -17,7 +20,7 @@ async function get(url) {
   return answer.json();
 }
 
-/** Put the base under `map`; gives `{bounds(), ready}` of the territories. */
+/** Put the base under `map`, which has a view; gives `{bounds(), ready}` of the territories. */
 export function addBase(map) {
   const streets = facts.streets ? streetLayer(map) : null;
   if (facts.tiles) addTiles(map, streets);
@@ -128,7 +131,7 @@ function addTerritories(map) {
     }
   };
   const load = async () => {
-    const wanted = map._loaded ? DETAILS.find((zoom) => zoom >= map.getZoom()) ?? DETAILS.at(-1) : DETAILS[1];
+    const wanted = map.getZoom() > WORLD ? DETAILS.find((zoom) => zoom >= map.getZoom()) ?? DETAILS.at(-1) : DETAILS[1];
     if (wanted === detail) return;
     detail = wanted;
     const found = await get(`${facts.territories}?zoom=${wanted}`);
@@ -137,7 +140,7 @@ function addTerritories(map) {
     outlines.clearLayers();
     outlines.addData(found);
     box = found.bbox ? L.latLngBounds([found.bbox[1], found.bbox[0]], [found.bbox[3], found.bbox[2]]) : null;
-    if (map._loaded) label();
+    label();
   };
   const soon = () => load().catch(() => (detail = null)); // asked again with the next move
   map.on("zoomend", soon);

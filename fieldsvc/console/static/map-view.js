@@ -1,7 +1,7 @@
 // One map in an element: base, marks, and the ways to point out a place or an area on it.
 
 import { language, words } from "./console.js";
-import { addBase } from "./map-base.js";
+import { addBase, WORLD } from "./map-base.js";
 import { CrewMarks, JobMarks, Routes, icon, placed, prepare } from "./map-marks.js";
 import { node } from "./map-looks.js";
 import { button, legend, toolbar } from "./map-tools.js";
@@ -40,13 +40,15 @@ export function createMap(element, options = {}) {
   prepare();
   const id = `map-${++made}`;
   const canvas = frame(element, id, options.label ?? say.map);
-  const map = L.map(canvas, { zoomControl: false, minZoom: 2, maxZoom: 19, worldCopyJump: true, zoomSnap: 0.25, zoomDelta: 1, boxZoom: false, markerZoomAnimation: false, pmIgnore: false });
+  const map = L.map(canvas, { zoomControl: false, minZoom: WORLD, maxZoom: 19, worldCopyJump: true, zoomSnap: 0.25, zoomDelta: 1, boxZoom: false, markerZoomAnimation: false, pmIgnore: false });
   map.attributionControl.setPrefix(false);
   for (const [name, zIndex] of Object.entries(PANES)) map.createPane(name).style.zIndex = zIndex;
   for (const name of ["territories", "names", "routes", "halo", "stops"]) map.getPane(name).classList.add("no-pointer");
   // Marks are for the eye, as the list is for everybody; what opens on a click is for everybody, too.
   for (const name of ["tilePane", "overlayPane", "shadowPane", "markerPane", ...Object.keys(PANES)]) map.getPane(name).setAttribute("aria-hidden", "true");
   map.on("popupopen", ({ popup }) => popup.getElement().querySelector(".leaflet-popup-close-button")?.setAttribute("aria-label", say.close));
+  const kept = recall(options.remember);
+  map.setView(kept?.at ?? [20, 0], kept?.zoom ?? WORLD, { animate: false });
   L.control.zoom({ zoomInTitle: say.zoomIn, zoomOutTitle: say.zoomOut }).addTo(map);
   let fitted = null; // how everything was fitted in, as long as nobody has moved the map
   const view = { map, jobs: new JobMarks(map), crews: new CrewMarks(map), routes: new Routes(map) };
@@ -76,12 +78,9 @@ export function createMap(element, options = {}) {
     draw: (shape, callback) => draw(map, shape, callback),
     edit: (geometry, callback) => editAreas(view, geometry, callback),
   });
-  map.setView([20, 0], 2, { animate: false });
-  const kept = recall(options.remember);
-  if (kept) map.setView(kept.at, kept.zoom, { animate: false });
   view.recalled = Boolean(kept);
   if (options.remember) map.on("moveend", () => remember(options.remember, map));
-  base.ready.then(() => !view.recalled && map.getZoom() <= 2 && view.fit());
+  base.ready.then(() => !view.recalled && map.getZoom() <= WORLD && view.fit());
   map.on("dragstart zoomstart", () => (fitted = null));
   new ResizeObserver(() => {
     map.invalidateSize({ pan: false });

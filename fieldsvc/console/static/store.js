@@ -39,16 +39,31 @@ export class Store extends EventTarget {
     this.day = null; // YYYY-MM-DD
     this.cursor = null; // where the stream goes on
     this.asked = 0;
+    this.coming = null; // what everything is asked with: {query, answer, jobs, crews}; these have changed since
     this.counted = 0;
     this.recount = null;
     this.ages = null;
     setInterval(() => this.ages && this.age(), AGED);
   }
 
+  /**
+   * Ask for everything by other filters, which the next `load` is going to have.
+   *
+   * @param {string} query
+   * @param {string} [address] where, when it is known to the letter.
+   */
+  ahead(query, address = `/board/data?${query}`) {
+    this.coming = { query: sorted(query), answer: ask(address), jobs: new Set(), crews: new Set() };
+    this.coming.answer.catch(() => {}); // load tells of it
+  }
+
   /** Get everything anew by `filters`. An answer that a later question has overtaken is dropped. */
   async load() {
     const asked = ++this.asked;
-    const found = await ask(`/board/data?${this.filters}`);
+    if (this.coming?.query !== sorted(this.filters) || this.coming.taken) this.ahead(this.filters.toString());
+    const { coming } = this;
+    coming.taken = true;
+    const found = await coming.answer.finally(() => (this.coming = this.coming === coming ? null : this.coming));
     if (asked !== this.asked) return;
     this.jobs = new Map(rows(found.jobs).map((job) => [job.id, job]));
     this.crews = new Map(found.crews.map((crew) => [crew.id, crew]));
@@ -56,11 +71,14 @@ export class Store extends EventTarget {
     this.ages = { risk: found.at_risk_s * 1000, fresh: found.fresh_s * 1000 };
     this.select([...this.selected].filter((id) => this.jobs.has(id)));
     this.tell("load");
+    if (coming.jobs.size || coming.crews.size) await this.refresh([...coming.jobs], [...coming.crews]);
   }
 
   /** Get these jobs and crews anew; those that no longer fit the filters go. */
   async refresh(jobIds, crewIds = []) {
     if (jobIds.length > ALL_ANEW) return this.load();
+    for (const id of jobIds) this.coming?.jobs.add(id); // what is on its way may have been read before they changed
+    for (const id of crewIds) this.coming?.crews.add(id);
     const asked = this.asked;
     const changed = { jobs: [], crews: [...crewIds] };
     for (let from = 0; from < Math.max(jobIds.length, crewIds.length); from += AT_ONCE) {
@@ -138,6 +156,12 @@ export class Store extends EventTarget {
   tell(name, detail = null) {
     this.dispatchEvent(new CustomEvent(name, { detail }));
   }
+}
+
+function sorted(query) {
+  const found = new URLSearchParams(query);
+  found.sort();
+  return found.toString();
 }
 
 /** A table of columns and rows as objects. */

@@ -100,6 +100,7 @@ class Timeline {
     this.rows.querySelector(".vis-left")?.setAttribute("tabindex", "0"); // it scrolls: by keyboard too
     this.listen();
     this.window();
+    this.follow();
   }
 
   /** Everything anew. */
@@ -166,7 +167,21 @@ class Timeline {
     this.setFocus(id);
   }
 
+  /** Draw anew when the rows get another size. */
+  follow() {
+    let [width, height] = [this.rows.clientWidth, this.rows.clientHeight];
+    this.resized = new ResizeObserver(() => {
+      const { clientWidth, clientHeight } = this.rows;
+      const same = clientWidth === width && clientHeight === height;
+      if (same || !clientWidth) return; // folded away it stays as it is
+      [width, height] = [clientWidth, clientHeight];
+      this.vis.redraw();
+    });
+    this.resized.observe(this.rows);
+  }
+
   destroy() {
+    this.resized.disconnect();
     cancelAnimationFrame(this.soon);
     this.vis.destroy();
     this.element.replaceChildren();
@@ -212,7 +227,7 @@ class Timeline {
     const editable = !readonly && Boolean(onOffer);
     return {
       height: "100%",
-      autoResize: true,
+      autoResize: false, // which looks every second, and draws all once more a second after the start
       orientation: { axis: "top", item: "top" },
       stack: true,
       showCurrentTime: true,
