@@ -207,7 +207,7 @@ def test_a_device_enrols_with_a_code_that_only_its_page_has(app: Flask, capsys: 
     assert page.status_code == 200
     assert page.headers["Cache-Control"] == "no-store"
     assert "<svg" in page.text
-    code = re.search(r'class="secret[^>]+>([^<]+)<', page.text).group(1)  # type: ignore[union-attr]
+    code = re.search(r'class="secret mono"[^>]*>([^<]+)<', page.text).group(1)  # type: ignore[union-attr]
     watch = re.search(r'hx-get="([^"]+)"', page.text).group(1)  # type: ignore[union-attr]
     assert code not in watch
     waiting = visitor.piece(watch)
