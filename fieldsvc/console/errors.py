@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import structlog
-from flask import Flask, Response, render_template, request
+from flask import Flask, Response, current_app, render_template, request
 from flask_babel import gettext as _
 from flask_wtf.csrf import CSRFError
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
@@ -16,25 +17,26 @@ from fieldsvc.api import problems
 from fieldsvc.base.errors import FieldsvcError
 from fieldsvc.console.frame import pages, to_sign_in, wants_data
 from fieldsvc.console.libraries import guard
+from fieldsvc.console.session import recognise
 from fieldsvc.console.words import said
 
 log = structlog.get_logger(__name__)
 
-_MACHINES = ("/v1", "/sync", "/ogc", "/compat")
+_MACHINES = ("/v1", "/sync", "/ogc")
 
 
 def init_app(app: Flask) -> None:
-    """Show pages for errors of the console, and for an address a person has mistyped."""
-    app.after_request(_mistyped)
+    """Show pages for errors of the console, and for what a person asks of an address that takes nothing of the kind."""
+    app.after_request(_for_people)
 
 
 @pages.errorhandler(FieldsvcError)
 def _expected(error: FieldsvcError) -> Any:
+    headers = {} if error.retry_after is None else {"Retry-After": str(max(1, error.retry_after))}
     if wants_data():
-        return problems.problem(error.code, error.detail, errors=error.errors, extra=error.extra)
+        return problems.problem(error.code, error.detail, errors=error.errors, extra=error.extra, headers=headers)
     if error.code == "unauthenticated":
         return to_sign_in()
-    headers = {} if error.retry_after is None else {"Retry-After": str(max(1, error.retry_after))}
     return _page(error.status, said(error.detail), headers)
 
 
@@ -49,12 +51,18 @@ def _not_from_here(error: CSRFError) -> Any:
 def _of_http(error: HTTPException) -> Any:
     if error.code is None or error.code < 400 or error.response is not None:
         return error.get_response()
-    texts = {
+    return _page(error.code, _text(error.code))
+
+
+def _text(status: int) -> str:
+    most = current_app.config["MAX_CONTENT_LENGTH"] / 1024**2
+    texts: dict[int, str] = {
         404: _("There is nothing at this address, or it is not yours to see."),
-        405: _("This cannot be done that way."),
-        413: _("This is too large."),
+        405: _("This address shows nothing by itself, or takes no form. Go back and follow a link or a button."),
+        413: _("This is too large: at most %(size)s MB are taken at once.", size=f"{most:.3g}"),
+        500: _("This is a fault of the service. The number below finds it in the log."),
     }
-    return _page(error.code, texts.get(error.code, _("The request could not be read.")))
+    return texts[status] if status in texts else str(_("The request could not be read."))
 
 
 @pages.errorhandler(IntegrityError)
@@ -74,7 +82,7 @@ def _database_away(error: DBAPIError | NoConnection) -> Any:
 @pages.errorhandler(Exception)
 def _mistake(error: Exception) -> Any:
     log.error("unexpected", exc_info=error)
-    return _page(500, _("This is a fault of the service. The number below finds it in the log."))
+    return _page(500, _text(500))
 
 
 def _page(status: int, text: str, headers: dict[str, str] | None = None) -> Any:
@@ -82,16 +90,22 @@ def _page(status: int, text: str, headers: dict[str, str] | None = None) -> Any:
     if wants_data():
         code = {400: "bad-request", 404: "not-found", 405: "method-not-allowed", 409: "conflict", 413: "too-large"}
         return problems.problem(code.get(status, "unavailable" if status == 503 else "internal"), text)
+    return _shown(status, text), status, headers or {}
+
+
+def _shown(status: int, text: str) -> str:
     template = "_fault.html" if request.headers.get("HX-Request") else "error.html"
-    return render_template(template, status=status, text=text), status, headers or {}
+    return render_template(template, status=status, text=text[:1].upper() + text[1:])
 
 
-def _mistyped(response: Response) -> Response:
-    """A browser at an address that does not exist gets a page rather than a problem document."""
-    mistyped = response.status_code == 404 and request.url_rule is None and not request.path.startswith(_MACHINES)
-    if mistyped and "text/html" in request.headers.get("Accept", "") and request.method in ("GET", "HEAD"):
-        text = _("There is nothing at this address, or it is not yours to see.")
-        response.set_data(render_template("error.html", status=404, text=text))
-        response.mimetype = "text/html"
-        return guard(response)
-    return response
+def _for_people(response: Response) -> Response:
+    """A problem that was found before any page was, such as a mistyped address, becomes a page when a person asks."""
+    found_before = request.url_rule is None and response.mimetype == problems.MEDIA_TYPE
+    person = "text/html" in request.headers.get("Accept", "") or request.headers.get("HX-Request")
+    if not (found_before and person) or request.path.startswith(_MACHINES):
+        return response
+    with suppress(DBAPIError, NoConnection):  # then the page is without its menu
+        recognise()
+    response.set_data(_shown(response.status_code, _text(response.status_code)))
+    response.mimetype = "text/html"
+    return guard(response)

@@ -77,6 +77,7 @@ def init_app(app: Flask) -> None:
         SESSION_COOKIE_SAMESITE="Lax",
         PERMANENT_SESSION_LIFETIME=settings.session_ttl,
         SESSION_REFRESH_EACH_REQUEST=True,
+        MAX_FORM_MEMORY_SIZE=settings.request_bytes,  # a border is a field of a form, and longer than Flask's 500 kB
         WTF_CSRF_CHECK_DEFAULT=False,
         WTF_CSRF_TIME_LIMIT=None,  # the session's end is the token's end
         WTF_CSRF_SSL_STRICT=False,  # browsers are told to send no referrer; the token is what counts
@@ -135,7 +136,7 @@ def sign_in_page() -> Any:
     """The sign-in page."""
     if "actor" in g:
         return redirect(own_path(request.args.get("next", ""), request.host_url) or url_for("console.board"))
-    return render_template("sign_in.html", faults={}, typed=typed(), insecure=_insecure())
+    return _again({})
 
 
 @pages.post("/sign-in")
@@ -151,15 +152,20 @@ def sign_in() -> Any:
                 staff.renew_hash(login)
                 secret = begin(user)
     except Refused as refused:
-        return render_template("sign_in.html", faults=refused.faults, typed=typed(), insecure=_insecure()), 422
+        return _again(refused.faults), 422
     except FieldsvcError as error:
+        if error.code == "too-many-requests":
+            return _again({"": error.detail}), 429, {"Retry-After": str(error.retry_after)}
         if error.code != "unauthenticated":
             raise
-        faults = {"": _("User name or password is wrong.")}
-        return render_template("sign_in.html", faults=faults, typed=typed(), insecure=_insecure()), 401
+        return _again({"": _("User name or password is wrong.")}), 401
     enter(secret)
     to = own_path(request.args.get("next", ""), request.host_url) or url_for("console.board")
     return redirect(to, 303)
+
+
+def _again(faults: dict[str, str]) -> str:
+    return render_template("sign_in.html", faults=faults, typed=typed(), insecure=_insecure())
 
 
 def begin(user: Staff) -> str:

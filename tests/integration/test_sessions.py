@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 from flask import Flask
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
 from fieldsvc.base.clock import utc_now
 from fieldsvc.base.db import db, reading, transaction
@@ -78,6 +78,8 @@ def test_too_many_wrong_passwords_have_to_wait(app: Flask) -> None:
     refused = visitor.sign_in()
     assert refused.status_code == 429
     assert int(refused.headers["Retry-After"]) > 0
+    assert "try again in" in refused.text
+    assert f'value="{visitor.username}"' in refused.text
 
 
 @pytest.mark.parametrize("changes", [{"active": False}, {"password": "another long password"}])
@@ -254,12 +256,57 @@ def test_a_piece_of_a_page_without_a_session_sends_the_whole_page_to_sign_in(app
     assert answer.headers["HX-Redirect"] == "/sign-in?next=/?status%3Dnew"
 
 
-def test_a_mistyped_address_gets_a_page_and_a_machine_a_problem(app: Flask) -> None:
+def test_what_no_page_answers_is_a_page_for_a_person_and_a_problem_for_a_machine(app: Flask) -> None:
     visitor = Visitor(app)
-    page = visitor.get("/nothing/here")
-    assert (page.status_code, page.mimetype) == (404, "text/html")
-    assert visitor.get("/v1/nothing").mimetype == "application/problem+json"
-    assert visitor.get("/nothing", Accept="application/json").mimetype == "application/problem+json"
+    stranger = copy(visitor)
+    stranger.client = app.test_client()
+    unknown = [visitor.get("/nothing/here"), visitor.post("/nothing")]
+    unfit = [visitor.post("/users"), visitor.get("/sign-out")]
+    assert [one.status_code for one in (*unknown, *unfit)] == [404, 404, 405, 405]
+    for one in (*unknown, *unfit):
+        assert one.mimetype == "text/html"
+        assert '<nav aria-label="Main">' in one.text
+        assert visitor.username in one.text
+    assert unfit[0].headers["Allow"] == "GET, HEAD, OPTIONS"
+    strange = stranger.get("/nothing/here")
+    assert (strange.status_code, '<nav aria-label="Main">' in strange.text) == (404, False)
+    piece = visitor.piece("/nothing", Accept="*/*")
+    assert (piece.status_code, piece.text.startswith('<p class="fault" role="alert">There is')) == (404, True)
+    data = {"Accept": "application/json"}
+    asked = [
+        visitor.get("/v1/nothing"),
+        visitor.post("/v1/me"),
+        visitor.get("/nothing", **data),
+        visitor.post("/users", data),
+    ]
+    assert {one.mimetype for one in asked} == {"application/problem+json"}
+
+
+def test_what_goes_wrong_inside_of_a_page_is_a_page_too(app: Flask) -> None:
+    def broken() -> str:
+        return str(1 / 0)
+
+    app.add_url_rule("/broken", "console.broken", broken)  # a page with a mistake in it
+    visitor = Visitor(app)
+    answers = {
+        400: visitor.post("/preferences", csrf_token="", language="zh"),
+        413: visitor.post("/preferences", language="x" * (17 << 20)),
+        422: visitor.post("/account/tokens", name="x" * (2 << 20)),
+        500: visitor.get("/broken"),
+    }
+    for status, one in answers.items():
+        assert (one.status_code, one.mimetype) == (status, "text/html")
+        assert '<nav aria-label="Main">' in one.text
+    assert "at most 16 MB" in answers[413].text
+    assert "division" not in answers[500].text
+    assert visitor.get("/broken", HX_Request="true").text.startswith('<p class="fault" role="alert">')
+    assert visitor.get("/broken", Accept="application/json").mimetype == "application/problem+json"
+    with app.app_context(), transaction():
+        db.session.execute(text("DROP TABLE console_session"))  # nobody can be found any more
+    for address in ("/account", "/nothing"):
+        lost = visitor.get(address)
+        assert (lost.status_code >= 404, lost.mimetype) == (True, "text/html")
+        assert '<nav aria-label="Main">' not in lost.text
 
 
 def test_language_and_theme_are_kept_for_the_browser(app: Flask) -> None:

@@ -109,7 +109,7 @@ export class List {
       const asked = new URLSearchParams(this.store.filters);
       asked.set("ids", some.join(","));
       const answer = await fetch(`/board/rows?${asked}`, { headers: { Accept: "text/html" } }).catch(() => null);
-      if (!answer?.ok || query !== this.store.filters.toString()) return;
+      if (!answer?.ok || answer.redirected || query !== this.store.filters.toString()) return;
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       const lines = new Map([...page.querySelectorAll(".job")].map((line) => [line.dataset.id, line]));
       for (const id of some) this.put(id, lines.get(id) ?? null);

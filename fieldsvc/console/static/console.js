@@ -19,8 +19,12 @@ export function time(value, options = CLOCK) {
 const CLOCK = { hour: "2-digit", minute: "2-digit", hour12: false };
 const formats = new Map(); // to make one takes longer than to use it a thousand times
 
-/** Show a line at the edge of the window; `bad` for what went wrong. It goes after a while, unless pointed at. */
+/**
+ * Show a line at the edge of the window; `bad` for what went wrong. It goes after a while, unless pointed at. What is
+ * there already is not said again: a piece of a page that asks every two seconds would pile it up.
+ */
 export function notice(text, bad = false) {
+  if ([...document.getElementById("notices").children].some((line) => line.textContent === text)) return;
   const line = document.createElement("p");
   line.className = bad ? "notice bad" : "notice";
   line.textContent = text;
