@@ -40,18 +40,19 @@ PAGES = (
 """The modules of this package that have pages, in alphabetical order."""
 
 MENU = (
-    ("board", _l("Board"), "b", ()),
-    ("intake", _l("New ticket"), "n", ("dispatcher", "supervisor")),
-    ("runs", _l("Plans"), "p", ()),
-    ("reviews", _l("Reviews"), "r", ()),
-    ("sync_desk", _l("Sync desk"), "s", ()),
-    ("customers", _l("Customers"), "c", ()),
-    ("crews", _l("Crews"), "w", ()),
-    ("territories", _l("Territories"), "t", ()),
-    ("history", _l("History"), "h", ()),
-    ("users", _l("Users"), "u", ("admin",)),
+    ("board", _l("Board"), "b", (), ""),
+    ("intake", _l("New ticket"), "n", ("dispatcher", "supervisor"), "intake"),
+    ("runs", _l("Plans"), "p", (), "runs campaigns outages inspections"),
+    ("reviews", _l("Reviews"), "r", (), "reviews"),
+    ("sync_desk", _l("Sync desk"), "s", (), "sync-desk"),
+    ("customers", _l("Customers"), "c", (), "customers usage-points meters tickets incidents"),
+    ("crews", _l("Crews"), "w", (), "crews devices"),
+    ("territories", _l("Territories"), "t", (), "territories"),
+    ("history", _l("History"), "h", (), "history"),
+    ("users", _l("Users"), "u", ("admin",), "users"),
 )
-"""Endpoint, text, second key of its shortcut (after g), roles that see it (none: all)."""
+"""Endpoint, text, second key of its shortcut (after g), roles that see it (none: all), and what the addresses of the
+pages that belong to it begin with."""
 
 
 def init_app(app: Flask) -> None:

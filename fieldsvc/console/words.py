@@ -30,6 +30,7 @@ THEMES = ("auto", "light", "dark")
 
 _HERE = Path(__file__).parent
 _VALUE = re.compile(r"\{(\w+)\}")
+_MANY_MINUTES = re.compile(r"\b(\d{4,}(?:\.\d+)?) (?:min\b|分钟)")
 
 _babel = Babel()
 
@@ -42,6 +43,7 @@ def init_app(app: Flask) -> None:
     filters: dict[str, Callable[..., Any]] = {
         "word": word,
         "said": said,
+        "thousands": thousands,
         "moment": moment,
         "clock": clock_time,
         "since": since,
@@ -110,9 +112,13 @@ def _key(code: str) -> str:
 
 
 def said(text: Any) -> str:
-    """A sentence of a room in the visitor's language; one that no pattern knows stays as it is."""
+    """A sentence of a room in the visitor's language; one that no pattern knows stays as it is.
+
+    Thousands of minutes are told in hours or days.
+    """
     into = language()
-    return str(text) if into == "en" else translated(str(text), into) or str(text)
+    sentence = str(text) if into == "en" else translated(str(text), into) or str(text)
+    return _MANY_MINUTES.sub(lambda found: span(round(float(found[1]) * 60)), sentence)
 
 
 @lru_cache(4096)
@@ -154,6 +160,11 @@ def patterns(into: str, sign: str) -> list[tuple[re.Pattern[str], str]]:
         plain = re.escape(english).replace(r"\{", "{").replace(r"\}", "}")
         found.append((re.compile(_VALUE.sub(rf"(?P<\1>{sign}+?)", plain), re.S), sentences[english]))
     return found
+
+
+def thousands(count: int | None) -> str:
+    """A whole number, in groups of three digits."""
+    return "–" if count is None else f"{count:,}"
 
 
 def at(value: datetime | str) -> datetime:

@@ -18,14 +18,25 @@ function draw() {
   probe.remove();
   const number = new Intl.NumberFormat(language, { maximumFractionDigits: 3 });
   const axis = { stroke: ink, grid: { stroke: rule, width: 1 }, ticks: { stroke: rule, width: 1 } };
+  const day = new Intl.DateTimeFormat("sv-SE", { timeZone: zone, dateStyle: "short" });
+  const hour = new Intl.DateTimeFormat("sv-SE", { timeZone: zone, timeStyle: "short" });
+  const daily = 86_400;
+  // The day stands where it begins, as everywhere else in the console.
+  const times = (_plot, at, _axis, _space, step) =>
+    at.map((seconds, place) => {
+      const when = new Date(seconds * 1000);
+      if (step >= daily) return day.format(when);
+      const begins = !place || day.format(when) !== day.format(new Date(at[place - 1] * 1000));
+      return begins ? `${hour.format(when)}\n${day.format(when)}` : hour.format(when);
+    });
   const options = {
     width: box.clientWidth,
     height: 260,
     tzDate: (seconds) => window.uPlot.tzDate(new Date(seconds * 1000), zone),
     scales: { x: { time: true } },
-    axes: [axis, { ...axis, size: 80, values: (_, ticks) => ticks.map((tick) => number.format(tick)) }],
+    axes: [{ ...axis, values: times }, { ...axis, size: 80, values: (_, ticks) => ticks.map((tick) => number.format(tick)) }],
     series: [
-      {},
+      { value: (_, seconds) => (seconds == null ? "–" : `${day.format(new Date(seconds * 1000))} ${hour.format(new Date(seconds * 1000))}`), label: data.time },
       ...data.lines.map((line, place) => ({
         label: line.label,
         stroke: lines[place % lines.length],
