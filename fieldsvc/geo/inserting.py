@@ -54,8 +54,8 @@ def put_in(
     """The day of ``crew`` with ``more`` jobs in it, one after the other by rank, and all else in the order it has.
 
     Of the places between the jobs that one counts which breaks the fewest promises, the higher ranks first; then the
-    one that moves the fewest jobs, then the one with the least driving. A job of a soonest rank begins as soon as it
-    can, but for ``Goals.soonest_slack_min``, and is not put off by more than that.
+    one that moves the fewest jobs, and those the least; then the one with the least driving. A job of a soonest rank
+    begins as soon as it can, but for ``Goals.soonest_slack_min``, and is not put off by more than that.
 
     :param standing: in the order of the day; ``found``: what a search over the whole day found, with the same jobs.
     :return: None: by keeping the order a rule would be broken, or more promises than in ``found``.
@@ -74,12 +74,12 @@ def put_in(
     for job in sorted((_held(Standing(job, None), goals) for job in more), key=lambda job: _rank(job, goals)):
         tried = [(place, _walked(day, [*order[:place], job, *order[place:]])) for place in range(len(order) + 1)]
         sound = [(place, one) for place, one in tried if not one.faults and _no_hazard_waits(day, one, job.id)]
+        if goals.tiers[job.tier].soonest:
+            soonest = min([day.found[job.id].begin_at, *(one.visit(job.id).begin_at for _, one in sound)])
+            sound = [(place, one) for place, one in sound if one.visit(job.id).begin_at <= soonest + _slack(goals)]
         if not sound:
             return None
-        soonest = min(one.visit(job.id).begin_at for _, one in sound) + _slack(goals)
-        if goals.tiers[job.tier].soonest:
-            sound = [(place, one) for place, one in sound if one.visit(job.id).begin_at <= soonest]
-        place, walked = min(sound, key=lambda one: (_broken(day, one[1]), _moved(day, one[1]), one[1].seconds, -one[0]))
+        place, walked = min(sound, key=lambda one: (_broken(day, one[1]), _moved(day, one[1]), one[1].seconds, one[0]))
         order.insert(place, job)
         first = min(first, place)
     if walked is None or _broken(day, walked)[0] > _broken_in(found, [*jobs, *more], goals)[0]:
@@ -145,10 +145,11 @@ def _lateness(late: Sequence[tuple[PlanJob, float]], goals: Goals) -> tuple[tupl
     return tuple(map(counted.count, ranks)), round(sum(minutes for _, minutes in late))
 
 
-def _moved(day: _Day, walked: Walk) -> int:
-    """How many jobs begin at another time than they were to."""
+def _moved(day: _Day, walked: Walk) -> tuple[int, int]:
+    """How many jobs begin later than they were to, and by how many minutes in all."""
     starts = [(day.starts.get(visit.job.id), visit.begin_at) for visit in walked.visits]
-    return sum(start is not None and begin - start >= SAME_TIME for start, begin in starts)
+    later = [begin - start for start, begin in starts if start is not None and begin - start >= SAME_TIME]
+    return len(later), round(sum(later, timedelta()) / timedelta(minutes=1))
 
 
 def _route(day: _Day, walked: Walk, first: int, new: set[str]) -> Route:

@@ -151,6 +151,54 @@ def test_who_does_not_get_the_emergency_keeps_everything_as_it_is(app: Flask) ->
     assert [one for one in standing if now_at[one] != standing[one]] == [first]
 
 
+def test_what_no_longer_fits_goes_to_a_crew_that_has_time_and_what_did_not_fit_before_stays(app: Flask) -> None:
+    ids = make_territories(app)
+    client = make_staff(app)
+    full, spare, over = (
+        make_crew(app, code, [ids["A"]], lon=lon)
+        for code, lon in (("FULL", 111.51), ("SPARE", 111.55), ("OVER", 111.59))
+    )
+    soon = utc_now().replace(microsecond=0) + timedelta(minutes=20)
+
+    def held(crew: str, hours: float, minutes: int, lon: float) -> str:
+        one = inspection(client, service_minutes=minutes, lon=lon)
+        assign(client, one, crew, planned_start=format_time(soon + timedelta(hours=hours)))
+        return str(one["id"])
+
+    first, last = held(full, 0, 240, 111.51), held(full, 4.2, 240, 111.51)
+    later = held(spare, 6, 60, 111.55)
+    for hours in (0, 5):
+        held(over, hours, 300, 111.59)
+    emergency = make(client, hazards=["wire down"], service_minutes=120, lon=111.51)
+    run = ask(client, mode="insert", job_id=emergency["id"], what_if=True)
+    go(app, run)
+    told = {one["job_id"]: one for one in decisions(client, run)}
+    assert set(told) == {emergency["id"], first, last, later}
+    away = [one for one in (first, last) if told[one]["crew_id"] == spare]
+    assert len(away) == 1 and told[emergency["id"]]["crew_id"] == full
+    assert told[emergency["id"]]["reason"] == "soonest_arrival" and told[emergency["id"]]["planned_order"] == 1
+    assert (told[later]["crew_id"], told[later]["later_minutes"]) == (spare, 0), "the rest of that day stays"
+    assert get(client, run)["before"]["assigned"] == 3 and get(client, run)["after"]["assigned"] == 4
+
+
+def test_who_waits_for_a_job_that_an_emergency_puts_off_is_told_too(app: Flask) -> None:
+    ids = make_territories(app)
+    client = make_staff(app)
+    crews = [make_crew(app, code, [ids["A"]], lon=lon) for code, lon in (("HERE", 111.51), ("THERE", 111.59))]
+    soon = utc_now().replace(microsecond=0) + timedelta(minutes=10)
+    lead = inspection(client, lon=111.51, service_minutes=60)
+    after = inspection(client, lon=111.59, follows_job_id=lead["id"])
+    for one, crew, hours in ((lead, crews[0], 0.0), (after, crews[1], 1.2)):
+        assign(client, one, crew, planned_start=format_time(soon + timedelta(hours=hours)))
+    emergency = make(client, hazards=["wire down"], service_minutes=60, lon=111.51)
+    run = ask(client, mode="insert", job_id=emergency["id"], what_if=True)
+    go(app, run)
+    told = {one["job_id"]: one for one in decisions(client, run)}
+    assert [told[one["id"]]["crew_code"] for one in (emergency, lead, after)] == ["HERE", "HERE", "THERE"]
+    assert told[lead["id"]]["later_minutes"] > 30
+    assert told[lead["id"]]["planned_end"] <= told[after["id"]]["planned_start"]
+
+
 def test_the_work_of_a_crew_that_drops_out_goes_to_others_that_keep_theirs(app: Flask) -> None:
     ids = make_territories(app)
     client = make_staff(app)
