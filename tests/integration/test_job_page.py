@@ -109,7 +109,7 @@ def test_the_history_of_a_job_is_told_page_by_page_with_before_and_after(app: Fl
 
 def form_of(answer: TestResponse) -> dict[str, Any]:
     """The fields of the edit form as a browser would send them back."""
-    body = answer.text.split('class="form panel[1].split("</form>")[0]
+    body = answer.text.split('class="form panel')[1].split("</form>")[0]
     found: dict[str, Any] = {}
     for tag in re.findall(r"<input\b[^>]*>", body):
         name, value = re.search(r'name="([^"]*)"', tag), re.search(r'value="([^"]*)"', tag)
