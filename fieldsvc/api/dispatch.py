@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import marshmallow as ma
-from flask import Response, after_this_request, g
+from flask import Response, after_this_request, current_app, g
 
 from fieldsvc import queue
 from fieldsvc.api import access, idempotency, paging
@@ -219,10 +219,12 @@ def accept_run(body: dict[str, Any], run_id: str) -> Any:
 
     A worker does it, job by job. What has changed since the plan was made is left as it is: the decision then says
     `changed_meanwhile`. With `job_ids` go the changes they cannot be carried out without: the other half of work for
-    two crews, what they follow, and what has to leave the hours they are given.
+    two crews, what they follow, and what has to leave the hours they are given, the driving included.
     """
+    now = utc_now()
+    travel = current_app.extensions["fieldsvc.travel"].at_hand(now.date())
     with transaction():
-        run = dispatch.accept(g.actor.source(utc_now()), run_id, g.actor.scope, body.get("job_ids"))
+        run = dispatch.accept(g.actor.source(now), run_id, g.actor.scope, travel, body.get("job_ids"))
         _ring_after([("run_dispatch", run.id)])
         return dispatch.row(run), 202, {"Location": f"/v1/dispatch-runs/{run.id}"}
 

@@ -148,12 +148,13 @@ def cancel_run(run_id: str) -> Any:
 def accept_run(run_id: str) -> Any:
     """Have all of a what-if run carried out, or a part; a part that brings others along is shown with them first."""
     source = actor().source(utc_now())
+    travel = current_app.extensions["fieldsvc.travel"].at_hand(source.recorded_at.date())
     try:
         with form(Chosen) as body, transaction():
             job_ids = None if body.get("everything") else _chosen(run_id, body)
-            with_them = dispatch.along(run_id, job_ids) if job_ids and not body.get("along") else {}
+            with_them = dispatch.along(run_id, job_ids, travel) if job_ids and not body.get("along") else {}
             if not with_them:
-                found = dispatch.accept(source, run_id, actor().scope, job_ids)
+                found = dispatch.accept(source, run_id, actor().scope, travel, job_ids)
                 other = found.accepted_by_name if found.accepted_at != source.recorded_at else None
     except Refused as refused:
         return _page(run_id, refused.faults), refused.status

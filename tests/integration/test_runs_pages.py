@@ -9,12 +9,13 @@ from itertools import pairwise
 from typing import Any
 
 from flask import Flask
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from fieldsvc.base.clock import format_time, utc_now
 from fieldsvc.base.db import reading, transaction
+from fieldsvc.geo.travel import Geodesic, Place
 from fieldsvc.work import dispatch
-from fieldsvc.work.models import DispatchDecision
+from fieldsvc.work.models import DispatchDecision, Job
 from tests.factories import make_crew, make_staff, make_territories
 from tests.integration.test_campaigns import monday, settle
 from tests.integration.test_dispatch import decisions, go
@@ -145,8 +146,8 @@ def test_what_hangs_together_is_accepted_together(app: Flask) -> None:
     assert asked.status_code == 200 and "2 more changes have to go along" in asked.text
     assert "the other half of" in asked.text and "one waits for the other" in asked.text
     with app.app_context(), reading():
-        assert dispatch.along(run, [alone["id"]]) == {}
-        halves = dispatch.along(run, [lead["id"]])
+        assert dispatch.along(run, [alone["id"]], Geodesic()) == {}
+        halves = dispatch.along(run, [lead["id"]], Geodesic())
     (half,) = halves
     assert halves[half] == ("second_crew", lead["id"])
     client.post(f"/v1/jobs/{half}/cancel", json={"reason": "one crew will do"})
@@ -172,7 +173,7 @@ def test_an_emergency_is_put_in_and_says_whom_it_displaces_and_nothing_is_left_i
     assert re.search(r"[12] promises? (is|are) lost", page)
     assert {one["reason"] for one in decisions(client, {"id": run}) if one["job_id"] != urgent["id"]} == {"kept"}
     asked = visitor.post(f"/runs/{run}/accept", job_ids=[urgent["id"]])
-    assert f"hours that its crew gets for {urgent['number']}" in asked.text
+    assert f"could not do it as it was and {urgent['number']} as planned" in asked.text
     assert crew_of(client, urgent) is None
     assert visitor.post(f"/runs/{run}/accept", job_ids=[urgent["id"]], along="true").status_code == 303
     go(app, {"id": run})
@@ -180,6 +181,40 @@ def test_an_emergency_is_put_in_and_says_whom_it_displaces_and_nothing_is_left_i
     jobs: list[Any] = [client.get(f"/v1/jobs/{job['id']}").json for job in (urgent, *held)]
     spans = sorted((one["planned_start"], one["planned_end"]) for one in jobs)
     assert all(before[1] <= then[0] for before, then in pairwise(spans)), spans
+
+
+def test_a_part_is_accepted_only_if_its_crew_can_drive_between_what_is_new_and_what_stays(app: Flask) -> None:
+    """To the second: what was planned before is put just as far from the new job as the way is, and a second nearer."""
+    ids = make_territories(app)
+    client = make_staff(app)
+    crew = make_crew(app, "ONE", [ids["A"]])
+    soon = {"crew_id": crew, "planned_start": format_time(utc_now() + timedelta(minutes=20))}
+    held, urgent = inspection(client, lon=111.58), make(client, hazards=["wire down"], lon=111.51)
+    assert client.post(f"/v1/jobs/{held['id']}/assign", json=soon).status_code == 200
+    run = start(Visitor(app), mode="insert", what_if="true", job=urgent["number"])
+    go(app, {"id": run})
+    travel = Geodesic()
+    way = timedelta(seconds=int(travel.matrix([Place(111.51, 35.45), Place(111.58, 35.45)]).seconds[0, 1]))
+    lasting, second = timedelta(minutes=held["service_minutes"]), timedelta(seconds=1)
+    assert way > timedelta(minutes=10)
+    with app.app_context():
+        with reading() as session:
+            new = session.scalars(select(DispatchDecision).where(DispatchDecision.job_id == urgent["id"])).one()
+            begins, ends = new.planned_start, new.planned_end
+        assert begins and ends
+        for was, fits in (
+            (ends + way, True),
+            (ends + way - second, False),
+            (begins - way - lasting, True),
+            (begins - way - lasting + second, False),
+        ):
+            with transaction() as session:
+                moved = update(DispatchDecision).where(DispatchDecision.job_id == held["id"])
+                session.execute(moved.values(former_start=was))
+                session.execute(update(Job).where(Job.id == held["id"]).values(planned_end=None))
+            with reading():
+                wanted = {} if fits else {held["id"]: ("same_hours", urgent["id"])}
+                assert dispatch.along(run, [urgent["id"]], travel) == wanted, was - begins
 
 
 def test_nobody_meets_a_plan_of_other_territories_and_an_auditor_changes_nothing(app: Flask) -> None:

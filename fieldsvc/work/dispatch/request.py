@@ -11,6 +11,7 @@ from fieldsvc.base.clock import new_id
 from fieldsvc.base.db import among, db
 from fieldsvc.base.errors import Conflict, Invalid, NotFound
 from fieldsvc.base.plain import plain
+from fieldsvc.geo.travel import TravelTimes
 from fieldsvc.history.record import Source, record
 from fieldsvc.people.models import Crew, Territory
 from fieldsvc.work import jobs
@@ -134,9 +135,15 @@ def cancel(source: Source, run_id: str, scope: Collection[str] | None) -> tuple[
 
 
 def accept(
-    source: Source, run_id: str, scope: Collection[str] | None, job_ids: Sequence[str] | None = None
+    source: Source,
+    run_id: str,
+    scope: Collection[str] | None,
+    travel: TravelTimes,
+    job_ids: Sequence[str] | None = None,
 ) -> DispatchRun:
     """Have carried out what a what-if run found, all of it or that of some jobs and of what goes :func:`along`.
+
+    The transaction waits for ``travel``: it should ask nobody.
 
     Ring ``run_dispatch`` after the commit. What has changed meanwhile will be left as it is and said so of each job.
     What nobody accepts stays as it is, and can be accepted later.
@@ -152,7 +159,7 @@ def accept(
         raise Conflict(f"the run {how}", "state-not-allowed", status_now=run.state)
     mine = DispatchDecision.run_id == run.id
     if job_ids is not None:
-        mine &= among(DispatchDecision.job_id, _with_along(run, job_ids))
+        mine &= among(DispatchDecision.job_id, _with_along(run, job_ids, travel))
     wanted = update(DispatchDecision).where(mine, DispatchDecision.taken.is_(None))
     chosen = db.session.execute(wanted.values(taken="wanted").execution_options(synchronize_session=False))
     if not chosen.rowcount:  # type: ignore[attr-defined]
@@ -163,13 +170,13 @@ def accept(
     return run
 
 
-def _with_along(run: DispatchRun, job_ids: Sequence[str]) -> list[str]:
+def _with_along(run: DispatchRun, job_ids: Sequence[str], travel: TravelTimes) -> list[str]:
     mine = (DispatchDecision.run_id == run.id) & among(DispatchDecision.job_id, job_ids)
     known = set(db.session.scalars(select(DispatchDecision.job_id).where(mine)))
     for place, job_id in enumerate(job_ids):
         if job_id not in known:
             raise Conflict(f"/job_ids/{place}: the run says nothing of this job")
-    return sorted({*job_ids, *along(run.id, job_ids)})
+    return sorted({*job_ids, *along(run.id, job_ids, travel)})
 
 
 def _held(run_id: str, source: Source, scope: Collection[str] | None) -> DispatchRun:
