@@ -22,12 +22,13 @@ function draw() {
   const hour = new Intl.DateTimeFormat("sv-SE", { timeZone: zone, timeStyle: "short" });
   const daily = 86_400;
   // The day stands where it begins, as everywhere else in the console.
+  const year = new Set(data.times.map((time) => day.format(new Date(time)).slice(0, 4))).size > 1 ? 0 : 5;
   const times = (_plot, at, _axis, _space, step) =>
     at.map((seconds, place) => {
       const when = new Date(seconds * 1000);
-      if (step >= daily) return day.format(when);
+      if (step >= daily) return day.format(when).slice(year);
       const begins = !place || day.format(when) !== day.format(new Date(at[place - 1] * 1000));
-      return begins ? `${hour.format(when)}\n${day.format(when)}` : hour.format(when);
+      return begins ? `${hour.format(when)}\n${day.format(when).slice(year)}` : hour.format(when);
     });
   const options = {
     width: box.clientWidth,
