@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.console import Console
 from tests.browser.scene import Scene
@@ -18,6 +18,15 @@ def _middle(page: Page, selector: str) -> tuple[float, float]:
     box = page.locator(selector).first.bounding_box()
     assert box is not None
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def _many(route: Route) -> None:
+    """The first silent crew forty times."""
+    answer = route.fetch()
+    body = answer.json()
+    silent = next(crew for crew in body["crews"] if crew["silent"])
+    many = [silent | {"id": f"{silent['id']}-{n}", "code": f"{silent['code']}-{n}"} for n in range(39)]
+    route.fulfill(response=answer, json=body | {"crews": body["crews"] + many})
 
 
 def _select(page: Page, mark: str, job_id: str) -> None:
@@ -81,6 +90,21 @@ def test_the_map_shows_the_day_selects_by_area_and_by_keyboard_and_takes_drops(
     here.get_by_text("Legend").click()
     expect(here.get_by_text("Safety inspection")).to_be_visible()
     assert [fault for fault in person.violations() if "map-" in fault or "leaflet" in fault] == []
+
+    # With many crews in one place only one says its name, and how many others there are; a silent one is that one. Whoever
+    # is pointed at says its own.
+    page.route("**/board/data*", _many, times=1)
+    page.reload()
+    named = here.locator(".crew:not(.crowded)")
+    expect(here.locator(".crew.crowded.at-base.silent")).to_have_count(39)
+    expect(named.filter(has_text=re.compile(r"\+\d+$"))).to_have_class(re.compile("silent"))
+    hidden = here.locator(".crew.crowded").first
+    expect(hidden.locator(".crew-pill")).to_be_hidden()
+    code = hidden.get_attribute("data-crew")
+    page.locator(f"#timeline .tl-crew[data-crew='{code}']").hover()
+    expect(hidden.locator(".crew-pill")).to_be_visible()
+    person.open("/")
+    expect(here.locator(".crew-more").filter(has_text="+")).to_have_count(0)
 
     # A job dropped on a crew is given to it, after what breaks there has been said beside the pointer.
     here.get_by_text("Legend").click()

@@ -117,9 +117,10 @@ function pointing(view, store) {
     over({ job: job.id }, [`${job.number} · ${facts.names[job.kind] ?? job.kind}`, job.title, dueOf(job)], layer.getLatLng());
   });
   crews.group.on("mouseover", ({ layer }) => {
-    const { crew } = layer;
+    const { crew, others = [] } = layer;
     const { text } = age(crew);
-    over({ crew: crew.id }, [`${crew.code} · ${crew.name}`, `${say.lastSeen}: ${text}`, crew.position ? "" : say.atBase], layer.getLatLng());
+    const besides = others.map(({ code }) => code).join(", ");
+    over({ crew: crew.id }, [`${crew.code} · ${crew.name}`, `${say.lastSeen}: ${text}`, crew.position ? "" : say.atBase, besides && `+ ${besides}`], layer.getLatLng());
   });
   for (const group of [jobs.group, crews.group]) group.on("mouseout", out);
   view.hush = out;

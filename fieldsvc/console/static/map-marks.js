@@ -7,6 +7,9 @@ const say = words("map-words");
 const facts = words("map-facts");
 const MANY = 400; // when more have changed than this, adding all anew is faster
 const FEW = 30; // so many are faster one by one
+const FEW_NAMES = 30; // so many crews have their names whatever those cover,
+const FEW_SILENT = 8; // and so many silent ones, however many others there are
+const ONE_PLACE = 6; // pixels between crews that look as one
 
 /**
  * Leaflet and its plugins as this console wants them: marks are moved in the plane. By default each has a transform in
@@ -208,7 +211,11 @@ export class CrewMarks {
     this.put(crews);
   }
 
-  /** Give each name the side where it covers least; where names would cover each other some crews are dots only. */
+  /**
+   * Give each name the side where it covers nothing; crews for whose names there is no room are bare marks. A name covers
+   * other marks only where few crews are in view, or few of them silent; another name never. Crews in one place have one name,
+   * which says how many more there are.
+   */
   sort() {
     cancelAnimationFrame(this.sorting);
     this.sorting = requestAnimationFrame(() => {
@@ -221,18 +228,43 @@ export class CrewMarks {
       const view = this.map.getBounds().pad(0.1);
       const marks = [...this.marks.values()].filter((mark) => mark.drawn && view.contains(mark.getLatLng()));
       marks.sort((a, b) => Number(b.crew.silent) - Number(a.crew.silent) || (a.crew.code < b.crew.code ? -1 : 1));
-      for (const mark of marks) {
-        const at = this.map.latLngToLayerPoint(mark.getLatLng());
+      const silent = marks.filter((mark) => mark.crew.silent).length;
+      const places = this.places(marks);
+      const taken = [...jobs, ...places.map(({ at }) => ({ x: at.x, y: at.y, wide: 5, high: 5 }))];
+      for (const { at, there } of places) {
+        for (const mark of there) {
+          mark.others = there.filter((other) => other !== mark).map((other) => other.crew);
+          mark.first = mark === there[0];
+          paint(mark);
+        }
+        const [mark] = there;
         const wide = 8 + 3.6 * mark.drawn.textContent.length;
         const boxes = Object.entries(SIDES).map(([side, [x, y]]) => ({ side, x: at.x + x * (wide + 8), y: at.y + y * 16, wide, high: 10 }));
         const apart = boxes.filter((box) => !names.some((other) => covers(box, other)));
-        const free = apart.find((box) => !jobs.some((job) => covers(box, job)));
-        const best = free ?? (mark.crew.silent || marks.length <= FEW ? apart[0] : null) ?? (mark.crew.silent ? boxes[0] : null);
-        for (const side of Object.keys(SIDES)) mark.drawn.classList.toggle(side, best?.side === side);
-        mark.drawn.classList.toggle("crowded", !best);
+        const free = apart.find((box) => !taken.some((other) => covers(box, other)));
+        const few = marks.length <= FEW_NAMES || (mark.crew.silent && silent <= FEW_SILENT);
+        const best = free ?? (few ? apart[0] : null);
+        for (const one of there) {
+          for (const side of Object.keys(SIDES)) one.drawn.classList.toggle(side, best?.side === side);
+          const named = best && one === mark;
+          one.drawn.classList.toggle("crowded", !named);
+          one.setZIndexOffset((named ? 2000 : 0) + (one.crew.silent ? 1000 : 0)); // no bare mark over a name, nor over a silent one
+        }
         if (best) names.push(best);
       }
     });
+  }
+
+  /** Where these crews are, in pixels, and who is there. */
+  places(marks) {
+    const found = [];
+    for (const mark of marks) {
+      const at = this.map.latLngToLayerPoint(mark.getLatLng());
+      const place = found.find((one) => Math.abs(one.at.x - at.x) < ONE_PLACE && Math.abs(one.at.y - at.y) < ONE_PLACE);
+      if (place) place.there.push(mark);
+      else found.push({ at, there: [mark] });
+    }
+    return found;
   }
 
   /** Show, change or move these crews and leave the others as they are. */
@@ -277,7 +309,7 @@ export class CrewMarks {
     mark.options.icon = icon(() => {
       mark.drawn = node("div", "crew");
       mark.drawn.dataset.crew = crew.id;
-      mark.drawn.append(node("span", "crew-pill", node("b", "", ""), node("span", "crew-age")));
+      mark.drawn.append(node("span", "crew-pill", node("b", "", ""), node("span", "crew-age"), node("b", "crew-more")));
       paint(mark);
       return mark.drawn;
     });
@@ -285,13 +317,16 @@ export class CrewMarks {
   }
 }
 
-function paint({ crew, drawn }) {
+function paint(mark) {
+  const { crew, drawn, first, others } = mark;
   if (!drawn) return;
   const { text, tone } = age(crew);
-  const [code, since] = drawn.firstChild.children;
+  const [code, since, more] = drawn.firstChild.children;
   if (code.textContent !== crew.code) code.textContent = crew.code;
   const told = crew.position ? text : `${text} ⌂`;
   if (since.textContent !== told) since.textContent = told;
+  const besides = first && others.length ? `+${others.length}` : "";
+  if (more.textContent !== besides) more.textContent = besides;
   for (const name of ["fresh", "old", "silent", "base"]) drawn.classList.toggle(name, name === tone);
   drawn.classList.toggle("at-base", !crew.position);
 }

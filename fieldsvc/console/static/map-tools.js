@@ -69,7 +69,7 @@ export function legend(map, { crews = true } = {}) {
       line(example({}), say.waiting), line(example({ status: "dispatched" }), say.given), line(example({ status: "on_site" }), say.working),
       line(example({ status: "suspended" }), say.stopped), line(example({ status: "closed" }), say.over),
     ]),
-    ...(crews ? list(say.crews, ["fresh", "old", "silent"].map((tone) => line(node("span", `crew-pill sample-pill ${tone}`), say[tone]))) : []),
+    ...(crews ? list(say.crews, ["fresh", "old", "silent"].map((tone) => line(node("span", "", node("span", `crew-pill sample-pill ${tone}`), node("span", `crew ${tone}`)), say[tone]))) : []),
   );
   box.append(node("summary", "", say.legend), body);
   box.open = sessionStorage.getItem("map-legend") === "open";
