@@ -4,10 +4,11 @@
 import { count, notice, time } from "./console.js";
 
 const PARTS = "heading glance facts had clocks operations checklist result files history".split(" ").map((name) => `job-${name}`);
+const REFUSED = 5_000; // milliseconds
 const ANEW = 60_000; // milliseconds: what brings no news by itself, such as work that is held, is seen by then
 
 /**
- * @param {{job: string, stream: string, changed: string, later: string, live: string, cut: string}} say
+ * @param {{job: string, stream: string, changed: string, later: string, live: string, cut: string, out: string}} say
  * @param {() => void} after what has to be done when parts of the page are new
  */
 export function follow(say, after = () => {}) {
@@ -18,7 +19,10 @@ export function follow(say, after = () => {}) {
   const refresh = async (loud) => {
     const number = ++asked;
     const answer = await fetch(location.href, { headers: { Accept: "text/html" } }).catch(() => null);
+    if (answer?.redirected) tell(say.out);
     if (!answer?.ok || answer.redirected || number !== asked) return;
+    if (line?.readyState === EventSource.CLOSED) close();
+    open();
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     const { put, left } = takeOver(fresh);
     if (put) after();
@@ -29,7 +33,11 @@ export function follow(say, after = () => {}) {
     if (line || document.hidden) return;
     line = new EventSource(say.stream);
     line.addEventListener("open", () => tell(say.live));
-    line.addEventListener("error", () => tell(say.cut.replace("{time}", time(Date.now()))));
+    line.addEventListener("error", () => {
+      tell(say.cut.replace("{time}", time(Date.now())));
+      // A browser tries again by itself, unless it was refused.
+      if (line?.readyState === EventSource.CLOSED) setTimeout(() => refresh(false), REFUSED);
+    });
     line.addEventListener("changed", (event) => JSON.parse(event.data).jobs.includes(say.job) && refresh(true));
     line.addEventListener("reload", () => refresh(false));
   };
