@@ -6,9 +6,10 @@ tried in turn; what stands before it stays as it is, what stands behind gives wa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 
 from fieldsvc.geo.model import Goals, PlanCrew, PlanJob, Route, Stop, Window
 from fieldsvc.geo.routes import END, START, Visit, Walk, Ways, sets_out, walk
@@ -16,6 +17,8 @@ from fieldsvc.geo.travel import Place, TravelTimes
 
 SAME_TIME = timedelta(minutes=1)
 """A crew is not told anew of a job that it begins this little sooner or later."""
+MOST_STANDING = 20
+"""In a day of more jobs no other one is tried at another place: there are too many such orders."""
 _FAR = datetime.max.replace(tzinfo=UTC)
 
 
@@ -53,12 +56,14 @@ def put_in(
 ) -> Route | None:
     """The day of ``crew`` with ``more`` jobs in it, one after the other by rank, and all else in the order it has.
 
+    Where that cannot be, one other job goes to another place.
+
     Of the places between the jobs that one counts which breaks the fewest promises, the higher ranks first; then the
     one that moves the fewest jobs, and those the least; then the one with the least driving. A job of a soonest rank
-    begins as soon as it can, but for ``Goals.soonest_slack_min``, and is not put off by more than that.
+    begins as soon as it can, but for ``Goals.soonest_slack_min``, and puts those before it by rank off by no more.
 
     :param standing: in the order of the day; ``found``: what a search over the whole day found, with the same jobs.
-    :return: None: by keeping the order a rule would be broken, or more promises than in ``found``.
+    :return: None: that would break a rule, or more promises than ``found`` does.
     """
     jobs = [one.job for one in standing]
     day = _Day(
@@ -70,21 +75,80 @@ def put_in(
         now,
     )
     order = [_held(one, goals) for one in standing]
-    first, walked = len(order), None
+    free = {one.job.id: _held(Standing(one.job, None), goals) for one in standing if not one.fixed}
+    first, best = len(order), None
     for job in sorted((_held(Standing(job, None), goals) for job in more), key=lambda job: _rank(job, goals)):
-        tried = [(place, _walked(day, [*order[:place], job, *order[place:]])) for place in range(len(order) + 1)]
-        sound = [(place, one) for place, one in tried if not one.faults and _no_hazard_waits(day, one, job.id)]
-        if goals.tiers[job.tier].soonest:
-            soonest = min([day.found[job.id].begin_at, *(one.visit(job.id).begin_at for _, one in sound)])
-            sound = [(place, one) for place, one in sound if one.visit(job.id).begin_at <= soonest + _slack(goals)]
-        if not sound:
+        best = _best(day, order, job, _places(order, job)) or _best(day, order, job, _one_elsewhere(order, free, job))
+        if best is None:
             return None
-        place, walked = min(sound, key=lambda one: (_broken(day, one[1]), _moved(day, one[1]), one[1].seconds, one[0]))
-        order.insert(place, job)
-        first = min(first, place)
-    if walked is None or _broken(day, walked)[0] > _broken_in(found, [*jobs, *more], goals)[0]:
+        order, first = best.order, min(first, best.first)
+    if best is None or _broken(day, best.walk)[0] > _broken_in(found, [*jobs, *more], goals)[0]:
         return None
-    return _route(day, walked, first, {job.id for job in more})
+    return _route(day, best.walk, first, {job.id for job in more})
+
+
+class _Order(NamedTuple):
+    """An order of the day. ``first``: the first place that is another than before."""
+
+    first: int
+    order: list[PlanJob]
+
+
+class _Tried(NamedTuple):
+    first: int
+    order: list[PlanJob]
+    walk: Walk
+
+
+def _places(order: Sequence[PlanJob], job: PlanJob) -> Iterator[_Order]:
+    """The job at every place of the order."""
+    for place in range(len(order) + 1):
+        yield _Order(place, [*order[:place], job, *order[place:]])
+
+
+def _one_elsewhere(order: Sequence[PlanJob], free: Mapping[str, PlanJob], job: PlanJob) -> Iterator[_Order]:
+    """The same with one other job at another place than it had, in its time or not."""
+    if len(order) > MOST_STANDING:
+        return
+    for was, one in enumerate(order):
+        if one.id in free:
+            rest = [*order[:was], *order[was + 1 :]]
+            for place in range(len(order)):
+                if place != was:
+                    for first, tried in _places([*rest[:place], free[one.id], *rest[place:]], job):
+                        yield _Order(min(first, was, place), tried)
+
+
+def _best(day: _Day, before: Sequence[PlanJob], job: PlanJob, orders: Iterable[_Order]) -> _Tried | None:
+    """Of the orders with the job in them the one that counts; None: none can be."""
+    limits = _limits(day, before, job)
+    sound = [
+        tried
+        for one in orders
+        for tried in [_Tried(*one, _walked(day, one.order))]
+        if not tried.walk.faults
+        and all(visit.begin_at <= limits.get(visit.job.id, visit.begin_at) for visit in tried.walk.visits)
+    ]
+    if day.goals.tiers[job.tier].soonest:
+        begins = [one.walk.visit(job.id).begin_at for one in sound]
+        latest = min([day.found[job.id].begin_at, *begins]) + _slack(day.goals)
+        sound = [one for one, begin in zip(sound, begins, strict=True) if begin <= latest]
+    return min(
+        sound,
+        key=lambda one: (_broken(day, one.walk), _moved(day, one.walk), one.walk.seconds, one.first),
+        default=None,
+    )
+
+
+def _limits(day: _Day, before: Sequence[PlanJob], job: PlanJob) -> dict[str, datetime]:
+    """When those that go before the job by a soonest rank begin at the latest: the job puts them off by no more than
+    the slack."""
+    mine = _rank(job, day.goals)
+    return {
+        visit.job.id: visit.begin_at + _slack(day.goals)
+        for visit in _walked(day, before).visits
+        if day.goals.tiers[visit.job.tier].soonest and _rank(visit.job, day.goals) < mine
+    }
 
 
 def _ways(crew: PlanCrew, jobs: Sequence[PlanJob], travel: TravelTimes) -> Ways:
@@ -107,8 +171,9 @@ def _held(one: Standing, goals: Goals) -> PlanJob:
     return replace(job, windows=tuple(span for span in later if span.start <= span.end) or job.windows)
 
 
-def _rank(job: PlanJob, goals: Goals) -> tuple[int | str, ...]:
-    return (goals.tiers[job.tier].rank, -job.customers, job.priority, job.id)
+def _rank(job: PlanJob, goals: Goals) -> tuple[Any, ...]:
+    """The order in which jobs are served, as the planner has it."""
+    return (goals.tiers[job.tier].rank, -job.customers, job.priority, job.due or _FAR, job.id)
 
 
 def _walked(day: _Day, order: Sequence[PlanJob]) -> Walk:
@@ -117,16 +182,6 @@ def _walked(day: _Day, order: Sequence[PlanJob]) -> Walk:
 
 def _slack(goals: Goals) -> timedelta:
     return timedelta(minutes=goals.soonest_slack_min)
-
-
-def _no_hazard_waits(day: _Day, walked: Walk, but: str) -> bool:
-    """Whether no job of a soonest rank is put off that would not be by the search, or is to begin then anyway."""
-    for visit in walked.visits:
-        if day.goals.tiers[visit.job.tier].soonest and visit.job.id != but and visit.job.id in day.found:
-            latest = max(day.found[visit.job.id].begin_at, day.starts.get(visit.job.id) or day.now)
-            if visit.begin_at > latest + _slack(day.goals):
-                return False
-    return True
 
 
 def _broken(day: _Day, walked: Walk) -> tuple[tuple[int, ...], int]:
@@ -146,10 +201,10 @@ def _lateness(late: Sequence[tuple[PlanJob, float]], goals: Goals) -> tuple[tupl
 
 
 def _moved(day: _Day, walked: Walk) -> tuple[int, int]:
-    """How many jobs begin later than they were to, and by how many minutes in all."""
+    """How many jobs begin at another time than they were to, and by how many minutes in all."""
     starts = [(day.starts.get(visit.job.id), visit.begin_at) for visit in walked.visits]
-    later = [begin - start for start, begin in starts if start is not None and begin - start >= SAME_TIME]
-    return len(later), round(sum(later, timedelta()) / timedelta(minutes=1))
+    moved = [abs(begin - start) for start, begin in starts if start is not None and abs(begin - start) >= SAME_TIME]
+    return len(moved), round(sum(moved, timedelta()) / timedelta(minutes=1))
 
 
 def _route(day: _Day, walked: Walk, first: int, new: set[str]) -> Route:

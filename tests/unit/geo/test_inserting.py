@@ -64,6 +64,21 @@ def test_several_go_in_by_rank() -> None:
     ]
 
 
+def test_where_the_order_leaves_no_time_one_other_job_goes_to_another_place() -> None:
+    short = replace(ONE, shift=Window(NOW, at(325)))
+    day = [stands("east", 30, 30), stands("west", -30, 150)]
+    new = job("new", -30, tier="hazard")
+    assert begins(put(short, day, new)) == pytest.approx({"new": 30, "west": 90, "east": 210}, abs=0.5)
+    held = [day[0], replace(day[1], fixed=True)]
+    assert begins(put(ONE, held, job("new", -30))) == pytest.approx({"east": 30, "west": 150, "new": 210}, abs=0.5)
+
+
+def test_an_emergency_puts_off_what_ranks_below_it_and_nothing_else() -> None:
+    day = [stands("lines", 1, 1, tier="emergency", customers=5), stands("one", 2, 62, tier="emergency")]
+    found = begins(put(ONE, day, job("new", 1, tier="emergency", customers=2)))
+    assert found == pytest.approx({"lines": 1, "new": 61, "one": 122}, abs=0.5)
+
+
 @pytest.mark.parametrize(
     ("day", "new"),
     [
