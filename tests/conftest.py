@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from jinja2 import FileSystemBytecodeCache
 from redis import Redis
 
 from fieldsvc.app import create_app
@@ -129,10 +130,17 @@ def settings(database_url: str, redis: Redis, redis_server: services.RedisServer
     )
 
 
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> FileSystemBytecodeCache:
+    """Templates of pages, compiled once and not by each test's application anew."""
+    return FileSystemBytecodeCache(str(tmp_path_factory.mktemp("templates")))
+
+
 @pytest.fixture
-def app(settings: Settings) -> Iterator[Flask]:
+def app(settings: Settings, compiled: FileSystemBytecodeCache) -> Iterator[Flask]:
     """The application, composed as in production."""
     app = create_app(settings)
+    app.jinja_env.bytecode_cache = compiled
     app.testing = True
     app.config["PROPAGATE_EXCEPTIONS"] = False
     yield app

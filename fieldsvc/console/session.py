@@ -126,6 +126,9 @@ def _who() -> None:
     if request.endpoint in _OF_NOBODY:
         return
     recognise()
+    if "actor" not in g and "_user_id" in session:
+        flask_login.logout_user()
+        session["ended"] = True
     if request.method == "POST" and ("actor" in g or request.endpoint == "console.sign_in"):
         csrf.protect()
 
@@ -165,7 +168,7 @@ def sign_in() -> Any:
 
 
 def _again(faults: dict[str, str]) -> str:
-    return render_template("sign_in.html", faults=faults, typed=typed(), insecure=_insecure())
+    return render_template("sign_in.html", faults=faults, typed=typed(), ended="ended" in session, insecure=_insecure())
 
 
 def begin(user: Staff) -> str:
