@@ -187,7 +187,7 @@ def test_a_job_by_hand_and_its_end(app: Flask, field: Field) -> None:
     assert visitor.post("/jobs/new", **asked).location == made.location, "one form makes one job"
     assert made.status_code == 303, made.text
     page = visitor.get(made.location)
-    assert place.customer_number in page.text and "Assisted by" in page.text and "Your key" not in page.text
+    assert place.customer_number in page.text and "Assisted by" in page.text and "Your reference" not in page.text
     job = made.location.rpartition("/")[2]
     now = field.get(f"/v1/jobs/{job}")
     assert (now["required_skills"], now["due_at"], now["priority"]) == (

@@ -119,6 +119,12 @@ document.addEventListener("keydown", (event) => {
   if (found.matches("input:not([type=checkbox], [type=radio]), textarea, select, [data-key-focus]")) found.focus();
   else found.click();
 });
+/** What stands on a control, without the key that stands there too. */
+function spoken(control) {
+  const words = control.cloneNode(true);
+  for (const key of words.querySelectorAll("kbd")) key.remove();
+  return words.textContent.trim();
+}
 function showKeys() {
   const dialog = document.getElementById("keys");
   const list = dialog.querySelector("dl");
@@ -130,7 +136,7 @@ function showKeys() {
     told.add(key);
     const term = document.createElement("dt");
     for (const one of key.split(" ")) term.append(Object.assign(document.createElement("kbd"), { textContent: one }), " ");
-    const text = element.dataset.label ?? element.getAttribute("aria-label") ?? element.textContent.trim();
+    const text = element.dataset.label ?? element.getAttribute("aria-label") ?? spoken(element);
     list.append(term, Object.assign(document.createElement("dd"), { textContent: text }));
   }
   const box = dialog.querySelector("#keys-on");
