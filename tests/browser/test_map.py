@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import CDPSession, Page, Route, expect
 
 from tests.browser.console import Console
 from tests.browser.scene import Scene
@@ -27,6 +27,10 @@ def _many(route: Route) -> None:
     silent = next(crew for crew in body["crews"] if crew["silent"])
     many = [silent | {"id": f"{silent['id']}-{n}", "code": f"{silent['code']}-{n}"} for n in range(39)]
     route.fulfill(response=answer, json=body | {"crews": body["crews"] + many})
+
+
+def _touch(finger: CDPSession, what: str, *at: tuple[float, float]) -> None:
+    finger.send("Input.dispatchTouchEvent", {"type": what, "touchPoints": [{"x": x, "y": y} for x, y in at]})
 
 
 def _select(page: Page, mark: str, job_id: str) -> None:
@@ -91,8 +95,8 @@ def test_the_map_shows_the_day_selects_by_area_and_by_keyboard_and_takes_drops(
     expect(here.get_by_text("Safety inspection")).to_be_visible()
     assert [fault for fault in person.violations() if "map-" in fault or "leaflet" in fault] == []
 
-    # With many crews in one place only one says its name, and how many others there are; a silent one is that one. Whoever
-    # is pointed at says its own.
+    # Of many crews in one place one says its name, a silent one, and how many others there are; who is pointed at says
+    # its own.
     page.route("**/board/data*", _many, times=1)
     page.reload()
     named = here.locator(".crew:not(.crowded)")
@@ -108,9 +112,18 @@ def test_the_map_shows_the_day_selects_by_area_and_by_keyboard_and_takes_drops(
 
     # A job dropped on a crew is given to it, after what breaks there has been said beside the pointer.
     here.get_by_text("Legend").click()
+    # A finger rests on the mark first; what is taken from it falls back.
+    near = f"#map .crew[data-crew='{scene.crews['near']}'] .crew-pill"
+    finger = page.context.new_cdp_session(page)
+    _touch(finger, "touchStart", _middle(page, mark))
+    expect(page.locator(".drag-ghost")).to_be_visible()
+    _touch(finger, "touchMove", _middle(page, near))
+    expect(page.locator(".drag-hint")).to_contain_text("Crew")
+    _touch(finger, "touchCancel")
+    expect(page.locator(".drag-ghost")).to_have_count(0)
     page.mouse.move(*_middle(page, mark))
     page.mouse.down()
-    page.mouse.move(*_middle(page, f"#map .crew[data-crew='{scene.crews['near']}'] .crew-pill"), steps=4)
+    page.mouse.move(*_middle(page, near), steps=4)
     expect(page.locator(".drag-hint")).to_contain_text("Crew")
     page.mouse.up()
     expect(page.locator(f"#map .mark.given[data-job='{odd}'], dialog[open]").first).to_be_attached()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -111,6 +112,37 @@ def test_dragging_says_what_breaks_and_is_taken_back(console: Callable[..., Cons
     expect(dialog).to_have_count(0)
     assert day.now("meter")["rev"] == 1
     assert person.violations() == []
+    _by_finger(page, item["late"], hint)
+
+
+def _by_finger(page: Page, what: Locator, hint: Locator) -> None:
+    """A swipe over a job moves the rows; once tapped on, the job is dragged. It falls back where the finger is lost."""
+    finger = page.context.new_cdp_session(page)
+    finger.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    page.reload()
+
+    def touch(kind: str, *at: float) -> None:
+        points = [{"x": x, "y": at[1]} for x in at[:1]]
+        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    def drag_along() -> None:
+        box = what.bounding_box()
+        assert box is not None
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        touch("touchStart", x, y)
+        for step in (15, 30, 45):
+            touch("touchMove", x + step, y)
+
+    expect(what).to_be_visible()
+    drag_along()
+    expect(hint).to_have_count(0)
+    touch("touchEnd")
+    page.get_by_role("button", name="Show the whole day").click()
+    what.click()
+    expect(what).to_have_class(re.compile("selected"))
+    drag_along()
+    expect(hint).to_be_visible()
+    touch("touchCancel")
 
 
 def test_by_keyboard_and_two_windows_on_one_job(console: Callable[..., Console], day: Day) -> None:

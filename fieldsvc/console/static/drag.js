@@ -10,9 +10,9 @@ function hint(at) {
   box.className = "drag-hint";
   box.setAttribute("role", "status");
   document.body.append(box);
-  const follow = (event) => put(box, event.clientX, event.clientY);
+  const follow = (event) => put(box, event);
   document.addEventListener("pointermove", follow, true);
-  if (at) put(box, at.clientX, at.clientY);
+  if (at) put(box, at);
   return {
     /** @param {string[]} lines @param {{severity: string, sentence: string}[]} [found] what breaks; none yet: leave out */
     say(lines, found) {
@@ -35,7 +35,13 @@ function part(tag, text, className = "") {
   return Object.assign(document.createElement(tag), { textContent: text, className });
 }
 
-function put(box, x, y) {
+/** Beside a pointer; over a finger, which would hide it. */
+function put(box, { clientX: x, clientY: y, pointerType }) {
+  if (pointerType === "touch") {
+    const left = Math.max(8, Math.min(innerWidth - box.offsetWidth - 8, x - box.offsetWidth / 2));
+    box.style.transform = `translate(${left}px, ${Math.max(8, y - box.offsetHeight - 64)}px)`;
+    return;
+  }
   const right = x + 18 + box.offsetWidth > innerWidth;
   const below = y + 18 + box.offsetHeight > innerHeight;
   box.style.transform = `translate(${right ? x - box.offsetWidth - 12 : x + 18}px, ${below ? y - box.offsetHeight - 12 : y + 18}px)`;
@@ -47,9 +53,10 @@ function put(box, x, y) {
  * @param {PointerEvent} down
  * @param {HTMLElement} element
  * @param {{label: string, over: (x: number, y: number, hint: object) => boolean, drop: (x: number, y: number) => void,
- *   cancel: () => void}} options `over`: whether it may land there.
+ *   cancel: () => void, held?: boolean}} options `over`: whether it may land there; `held`: the press was long enough to be
+ *   no click, whether it wanders or not.
  */
-function begin(down, element, { label, over, drop, cancel }) {
+function begin(down, element, { label, over, drop, cancel, held = false }) {
   let ghost = null;
   let beside = null;
   const start = () => {
@@ -85,6 +92,7 @@ function begin(down, element, { label, over, drop, cancel }) {
     event.stopPropagation();
     stop();
   };
+  if (held) start();
   element.setPointerCapture(down.pointerId);
   element.addEventListener("pointermove", move);
   element.addEventListener("pointerup", up);

@@ -1,5 +1,5 @@
-// A job dragged from its mark and dropped on a crew, with mouse or pen: what breaks there is said before it is let go. By
-// keyboard and by touch the same is done from the job's popup and from the list.
+// A job dragged from its mark and dropped on a crew: what breaks there is said before it is let go. A finger rests on the
+// mark first, for a swipe moves the map. By keyboard the same is done from the job's popup and from the list.
 
 import { breaks, offer } from "./assign.js";
 import { words } from "./console.js";
@@ -7,6 +7,8 @@ import { drag } from "./drag.js";
 
 const say = words("map-words");
 const REST = 80; // milliseconds on a crew before it is asked what breaks
+const HOLD = 350; // milliseconds for which a finger rests before it drags
+const STILL = 8; // pixels that a resting finger may wander
 
 /** Let the jobs of `view` be dropped on its crews. */
 export function onDrop(view, store) {
@@ -17,14 +19,33 @@ export function onDrop(view, store) {
     const mark = event.target.closest?.(".mark[data-job]");
     pressed = Boolean(mark) && event.button === 0 && event.pointerType !== "touch";
     if (pressed) begin(event, mark);
+    else if (mark && event.pointerType === "touch") rest(event, mark);
   });
+  pane.addEventListener("contextmenu", (event) => event.target.closest?.(".mark[data-job]") && event.preventDefault());
   pane.addEventListener("mousedown", (event) => {
     if (!pressed) return;
     event.stopPropagation(); // or the map would be dragged, too
     event.preventDefault(); // or text would be selected on the way
   });
 
-  function begin(event, mark) {
+  function rest(down, mark) {
+    const over = new AbortController();
+    const end = () => {
+      clearTimeout(held);
+      over.abort();
+    };
+    const held = setTimeout(() => {
+      end();
+      view.map.dragging.disable();
+      view.busy = true;
+      begin(down, mark, true);
+    }, HOLD);
+    const listen = { capture: true, signal: over.signal };
+    document.addEventListener("pointermove", ({ clientX, clientY }) => Math.hypot(clientX - down.clientX, clientY - down.clientY) > STILL && end(), listen);
+    for (const name of ["pointerdown", "pointerup", "pointercancel"]) document.addEventListener(name, end, listen);
+  }
+
+  function begin(event, mark, held = false) {
     const id = mark.dataset.job;
     const ids = store.selected.has(id) ? [...store.selected] : [id];
     let target = null;
@@ -47,6 +68,7 @@ export function onDrop(view, store) {
     };
     const crewAt = (x, y) => document.elementFromPoint(x, y)?.closest(".crew[data-crew]")?.dataset.crew ?? null;
     drag.begin(event, mark, {
+      held,
       label: ids.length > 1 ? say.chosen.replace("{count}", ids.length) : store.jobs.get(id)?.number ?? "",
       over: (x, y, hint) => {
         if (!view.busy) view.hush();
@@ -63,6 +85,7 @@ export function onDrop(view, store) {
     });
     function end() {
       aim(null, null);
+      view.map.dragging.enable();
       setTimeout(() => (view.busy = false)); // the click that follows a drag opens nothing
     }
   }

@@ -230,7 +230,7 @@ export class CrewMarks {
       marks.sort((a, b) => Number(b.crew.silent) - Number(a.crew.silent) || (a.crew.code < b.crew.code ? -1 : 1));
       const silent = marks.filter((mark) => mark.crew.silent).length;
       const places = this.places(marks);
-      const taken = [...jobs, ...places.map(({ at }) => ({ x: at.x, y: at.y, wide: 5, high: 5 }))];
+      const crews = places.map(({ at }) => ({ x: at.x, y: at.y, wide: 5, high: 5 }));
       for (const { at, there } of places) {
         for (const mark of there) {
           mark.others = there.filter((other) => other !== mark).map((other) => other.crew);
@@ -241,9 +241,10 @@ export class CrewMarks {
         const wide = 8 + 3.6 * mark.drawn.textContent.length;
         const boxes = Object.entries(SIDES).map(([side, [x, y]]) => ({ side, x: at.x + x * (wide + 8), y: at.y + y * 16, wide, high: 10 }));
         const apart = boxes.filter((box) => !names.some((other) => covers(box, other)));
-        const free = apart.find((box) => !taken.some((other) => covers(box, other)));
+        const beside = apart.filter((box) => !crews.some((crew) => covers(box, crew)));
+        const free = beside.find((box) => !jobs.some((job) => covers(box, job)));
         const few = marks.length <= FEW_NAMES || (mark.crew.silent && silent <= FEW_SILENT);
-        const best = free ?? (few ? apart[0] : null);
+        const best = free ?? (few ? beside[0] ?? apart[0] : null);
         for (const one of there) {
           for (const side of Object.keys(SIDES)) one.drawn.classList.toggle(side, best?.side === side);
           const named = best && one === mark;

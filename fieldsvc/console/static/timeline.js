@@ -12,6 +12,7 @@ const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 const STEP = 5 * MINUTE; // what a drag snaps to
 const ROWS_MORE = 4; // rows above and below those in sight that are kept ready
+const BY_FINGER = window.matchMedia("(pointer: coarse)").matches;
 const MOST_WAITING = 80; // jobs in the strip; the list has them all
 
 /**
@@ -158,6 +159,12 @@ class Timeline {
     const changed = [...ids].filter((id) => !this.marked.has(id)).concat([...this.marked].filter((id) => !ids.has(id)));
     this.marked = new Set(ids);
     for (const id of changed) for (const one of this.elementsOf(id)) this.dress(one, id);
+    this.hold();
+  }
+
+  /** By finger a swipe moves the rows; the job that has been tapped on is the one that a finger drags. */
+  hold() {
+    if (BY_FINGER) this.vis.setSelection(this.marked.size === 1 ? [...this.marked] : []);
   }
 
   /** Bring a job into view and put the keyboard on it. */
@@ -241,7 +248,7 @@ class Timeline {
       margin: { axis: 6, item: { horizontal: 0, vertical: 2 } },
       groupHeightMode: "auto",
       editable: editable ? { updateTime: true, updateGroup: true, add: false, remove: false } : false,
-      itemsAlwaysDraggable: { item: editable, range: false },
+      itemsAlwaysDraggable: { item: editable && !BY_FINGER, range: false },
       groupOrder: "order",
       snap: (date) => new Date(Math.round(date.getTime() / STEP) * STEP),
       moment: (date) => vis.moment(date).utcOffset(offset(new Date(date ?? Date.now()).getTime())),
@@ -318,6 +325,7 @@ class Timeline {
       wanted.set(key, item(key, job, start, end));
     }
     update(this.items, wanted, (a, b) => a.look === b.look, (id) => this.pending.has(id));
+    this.hold();
   }
 
   /** The ids of the crews whose rows are in sight, or nearly. */
