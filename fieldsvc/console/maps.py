@@ -11,6 +11,7 @@ from fieldsvc import kinds
 from fieldsvc.api.features import Box
 from fieldsvc.api.frame import query
 from fieldsvc.api.schemas import Int, Schema
+from fieldsvc.api.sync import answer
 from fieldsvc.base.clock import utc_now
 from fieldsvc.base.db import reading
 from fieldsvc.console.frame import actor, page, pages
@@ -96,7 +97,8 @@ def _pixel(zoom: int) -> float:
 
 def _kept(body: object, mimetype: str, seconds: int) -> Response:
     """``body`` as an answer that the visitor's browser may keep, and asks again with its ETag after ``seconds``."""
-    response = Response(orjson.dumps(body), mimetype=mimetype)
+    response = answer(orjson.dumps(body))
+    response.mimetype = mimetype
     response.cache_control.private = True
     response.cache_control.max_age = seconds
     if not seconds:
