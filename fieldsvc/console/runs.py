@@ -125,7 +125,7 @@ def run_difference(run_id: str) -> Any:
     """What map and timeline draw."""
     with reading():
         found = dispatch.find(run_id, actor().id, actor().scope)
-        return jsonify(difference.drawn(found, utc_now(), named("crew")))
+        return jsonify(difference.drawn(found, utc_now(), named("crew"), actor().scope))
 
 
 @pages.post("/runs/<id:run_id>/cancel")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 from playwright.sync_api import expect
 
+from fieldsvc.base.clock import format_time, utc_now
 from tests import factories
 from tests.browser.console import TABLET, Console
 from tests.running import Running
@@ -16,11 +18,14 @@ def test_a_plan_is_watched_looked_at_and_accepted_in_part(console: Callable[...,
     west, south = 60.3, -45.7
     area = factories.make_territories(app, factories.square("RUNS", west, south, name="Runs"))["RUNS"]
     at = {"lon": west + 0.05, "lat": south + 0.05}
-    factories.make_crew(app, "RUN-1", [area], **at)
+    crew = factories.make_crew(app, "RUN-1", [area], **at)
     blind = factories.make_crew(app, "RUN-2", [area], ["repair"], **at)
     make = {"kind": "safety_inspection", "title": "Lantern", "address": "Quay 1", **at}
     lead = office.post("/v1/jobs", json=make).json
     office.post("/v1/jobs", json={**make, "follows_job_id": lead["id"]})
+    stays = office.post("/v1/jobs", json=make).json
+    later = format_time(utc_now().replace(microsecond=0) + timedelta(hours=7))
+    office.post(f"/v1/jobs/{stays['id']}/assign", json={"crew_id": crew, "pin": True, "planned_start": later})
     person = console(territory_ids=[area])
     page = person.open("/runs/new")
     page.get_by_role("radio", name="Plan anew").check()
@@ -31,6 +36,8 @@ def test_a_plan_is_watched_looked_at_and_accepted_in_part(console: Callable[...,
     page.locator("#picture").scroll_into_view_if_needed()
     expect(page.locator("#picture")).to_have_attribute("data-drawn", "2")
     expect(page.locator(".run-time .vis-item.mark-new").first).to_be_visible()
+    expect(page.locator(".run-time .vis-item.mark-same")).to_contain_text(stays["number"])
+    expect(page.locator(".run-map .beside-dot")).to_have_count(1)
     page.get_by_role("button", name="Before", exact=True).click()
     expect(page.locator(".run-time .vis-item.mark-new")).to_have_count(0)
     why = page.locator("tr[data-job]").last

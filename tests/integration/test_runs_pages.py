@@ -187,12 +187,19 @@ def test_a_part_is_accepted_only_if_its_crew_can_drive_between_what_is_new_and_w
     """To the second: what was planned before is put just as far from the new job as the way is, and a second nearer."""
     ids = make_territories(app)
     client = make_staff(app)
-    crew = make_crew(app, "ONE", [ids["A"]])
-    soon = {"crew_id": crew, "planned_start": format_time(utc_now() + timedelta(minutes=20))}
+    crew = make_crew(app, "ONE", [ids["A"], ids["B"]])
     held, urgent = inspection(client, lon=111.58), make(client, hazards=["wire down"], lon=111.51)
-    assert client.post(f"/v1/jobs/{held['id']}/assign", json=soon).status_code == 200
-    run = start(Visitor(app), mode="insert", what_if="true", job=urgent["number"])
+    later, elsewhere = inspection(client), inspection(client, lon=111.65)
+    for one, minutes in ((held, 20), (later, 300), (elsewhere, 400)):
+        begin = format_time(utc_now() + timedelta(minutes=minutes))
+        answer = client.post(f"/v1/jobs/{one['id']}/assign", json={"crew_id": crew, "planned_start": begin})
+        assert answer.status_code == 200
+    visitor = Visitor(app, "dispatcher", [ids["A"]])
+    run = start(visitor, mode="insert", what_if="true", job=urgent["number"])
     go(app, {"id": run})
+    drawn: Any = visitor.get(f"/runs/{run}/difference", Accept="application/json").json
+    assert [one["job_id"] for one in drawn["changes"]] == [urgent["id"], held["id"]]
+    assert [one["id"] for one in drawn["beside"]] == [later["id"]], "not what lies in others' territories"
     travel = Geodesic()
     way = timedelta(seconds=int(travel.matrix([Place(111.51, 35.45), Place(111.58, 35.45)]).seconds[0, 1]))
     lasting, second = timedelta(minutes=held["service_minutes"]), timedelta(seconds=1)

@@ -1,4 +1,5 @@
-// What a plan makes different, as pictures: where crews go and who does what when, before and after.
+// What a plan makes different, as pictures: where crews go and who does what when, before and after. What else they
+// hold is there too, quietly, so that the whole day is seen.
 
 import { ask, time, words } from "./console.js";
 import { createMap } from "./map.js";
@@ -9,7 +10,7 @@ const MARKS = { new: "new", other_crew: "moved", moved: "moved", dropped: "gone"
 
 /**
  * @typedef {object} Change one change of a run, as `work/dispatch/difference.py: row` tells it
- * @typedef {{changes: Change[], crews: object[], cut: boolean, from: string, until: string}} Drawn
+ * @typedef {{changes: Change[], beside: object[], crews: object[], cut: boolean, from: string, until: string}} Drawn
  */
 
 /**
@@ -24,6 +25,7 @@ export async function drawDifference(picture) {
   const drawn = await ask(picture.dataset.url);
   const map = createMap(picture.querySelector(".run-map"), { label: say.map });
   const former = window.L.layerGroup().addTo(map.map);
+  dots(drawn.beside, say).addTo(map.map);
   const point = (id) => lightRow(id, timeline);
   const timeline = createTimeline(picture.querySelector(".run-time"), {
     readonly: true,
@@ -46,6 +48,7 @@ export async function drawDifference(picture) {
   timeline.show(day(drawn.from));
   show(picture.querySelector("[data-show][aria-pressed=true]")?.dataset.show ?? "both");
   map.fit();
+  fitAll(map.map, drawn);
   load(picture.querySelector(".run-load"), drawn, say);
   document.getElementById("changes")?.addEventListener("pointerover", ({ target }) => {
     const job = target.closest("tr[data-job]")?.dataset.job;
@@ -54,6 +57,7 @@ export async function drawDifference(picture) {
   });
   picture.querySelector(".run-cut").hidden = !drawn.cut;
   picture.dataset.drawn = drawn.changes.length;
+  picture.dataset.beside = drawn.beside.length;
 }
 
 const day = (at) => {
@@ -64,9 +68,9 @@ const day = (at) => {
 /** Whether a change has a crew in what is shown. */
 const standing = (one, which) => (which === "before" ? one.former_crew_id : which === "after" ? one.crew_id : true);
 
-/** Items of the timeline: what is planned anew in full, what it was before as an outline. */
-function items({ changes, from }, which, say) {
-  const found = [];
+/** Items of the timeline: what is planned anew in full, what it was before as an outline, what stays without colour. */
+function items({ changes, beside, from }, which, say) {
+  const found = beside.map((job) => ({ ...job, due_at: null, hazards: false, mark: "same", note: say.same }));
   for (const one of changes) {
     const due_at = one.job.due_at >= from ? one.job.due_at : null; // what was over before this begins has no place on it
     const facts = { ...one.job, due_at, hazards: Boolean(one.job.hazards?.length), status: "scheduled", planned_order: one.planned_order };
@@ -81,12 +85,30 @@ function items({ changes, from }, which, say) {
   return found;
 }
 
-/** The way of each crew through its changed jobs: from its base, by time. */
-function routes({ changes, crews }, crew, start) {
+/** Bring what stays as it is into view, too, where it lies outside. */
+function fitAll(map, { changes, beside }) {
+  const placed = (jobs) => jobs.filter((job) => Number.isFinite(job.lon)).map(({ lon, lat }) => [lat, lon]);
+  const quiet = window.L.latLngBounds(placed(beside));
+  if (!quiet.isValid() || map.getBounds().contains(quiet)) return;
+  map.fitBounds(quiet.extend(window.L.latLngBounds(placed(changes.map(({ job }) => job)))), { padding: [24, 24], maxZoom: 16, animate: false });
+}
+
+/** Small dots for the jobs that stay as they are; each says its number. */
+function dots(jobs, say) {
+  const drawn = jobs.filter((job) => Number.isFinite(job.lon)).map((job) => {
+    const dot = window.L.circleMarker([job.lat, job.lon], { radius: 4.5, className: "beside-dot", pane: "routes" });
+    return dot.bindTooltip(() => document.createTextNode(`${job.number} · ${say.same}`));
+  });
+  return window.L.layerGroup(drawn);
+}
+
+/** The way of each crew through all of its jobs: from its base, by time. */
+function routes({ changes, beside, crews }, crew, start) {
   return crews.map(({ id, base }) => {
-    const stops = changes.filter((one) => one[crew] === id && one[start]);
-    stops.sort((a, b) => a[start].localeCompare(b[start]));
-    const line = stops.map(({ job }) => ({ lon: job.lon, lat: job.lat }));
+    const stops = changes.filter((one) => one[crew] === id && one[start]).map((one) => ({ ...one.job, at: one[start] }));
+    stops.push(...beside.filter((job) => job.crew_id === id).map((job) => ({ ...job, at: job.planned_start })));
+    stops.sort((a, b) => a.at.localeCompare(b.at));
+    const line = stops.map(({ lon, lat }) => ({ lon, lat }));
     return base && line.length ? [{ lon: base[0], lat: base[1] }, ...line] : line;
   });
 }
@@ -107,9 +129,11 @@ function lightRow(id, timeline) {
 
 /** Jobs being worked on at each time, before and after: a chart, and the table that says the same. */
 function load(element, drawn, say) {
-  const spans = (start, end) => drawn.changes.map((one) => [Date.parse(one[start] ?? ""), Date.parse(one[end] ?? "") || Date.parse(one[start] ?? "") + one.job.service_minutes * 60_000]).filter(([from]) => Number.isFinite(from));
+  const span = (start, end, job) => [Date.parse(start ?? ""), Date.parse(end ?? "") || Date.parse(start ?? "") + job.service_minutes * 60_000];
+  const stays = drawn.beside.map((job) => span(job.planned_start, job.planned_end, job));
+  const spans = (start, end) => [...stays, ...drawn.changes.map((one) => span(one[start], one[end], one.job))].filter(([from]) => Number.isFinite(from));
   const before = spans("former_start", "none");
-  const after = spans("planned_start", "planned_end").filter(([from]) => Number.isFinite(from));
+  const after = spans("planned_start", "planned_end");
   const all = [...before, ...after];
   if (!all.length) return;
   const first = Math.floor(Math.min(...all.map(([from]) => from)) / HOUR) * HOUR;

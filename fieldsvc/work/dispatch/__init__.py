@@ -1,9 +1,10 @@
 """Dispatch runs: who gets what, decided by a plan, carried out job by job, explained.
 
 A run is a row before anybody is rung (``request``). It is divided into areas that are planned side by side
-(``conduct``, ``area``) on what stands in the tables (``basis``, ``days``, ``rules``). What was decided is kept and then
-carried out in short transactions, each job only if nothing about it has changed since (``carry_out``). Every step can
-be repeated at any point and does nothing twice.
+(``conduct``, ``area``, ``solving``) on what stands in the tables (``basis``, ``days``, ``rules``). What was decided is
+kept, looked at (``difference``), accepted whole or with what goes along (``together``), and carried out in short
+transactions, each job only if nothing about it has changed since (``carry_out``). Every step can be repeated at any
+point and does nothing twice.
 """
 
 from fieldsvc.work.dispatch.area import plan_area

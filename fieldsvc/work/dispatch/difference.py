@@ -16,6 +16,8 @@ from fieldsvc.base.db import among, db
 from fieldsvc.base.plain import plain
 from fieldsvc.people.models import Crew, Shift, Territory
 from fieldsvc.records.models import Customer
+from fieldsvc.work.dispatch.area import HORIZON
+from fieldsvc.work.dispatch.basis import HELD
 from fieldsvc.work.dispatch.queries import decision_row, decisions
 from fieldsvc.work.dispatch.rules import Rules
 from fieldsvc.work.models import CommitmentClock, DispatchDecision, DispatchRun, Job
@@ -26,6 +28,10 @@ SHOWN = ("changes", *CHANGES, "lost", "left", "changed_meanwhile", "all")
 """What :func:`shown` can be narrowed to. ``lost``: promises that were kept before and are not any more."""
 MOST_DRAWN = 2_000
 """Changes that map and timeline are given at once."""
+MOST_BESIDE = 1_000
+"""Jobs that stay as they are, shown beside the changes."""
+BEGUN_BEFORE = timedelta(hours=12)
+"""What was to begin this long before a plan does may still be under way."""
 
 LEFT_LYING = timedelta(minutes=10)
 """A plan begins when it is made; so long it may be looked at."""
@@ -169,16 +175,21 @@ def chosen(run_id: str, crew_ids: Collection[str], territory_ids: Collection[str
     return sorted(db.session.scalars(query.where(_one.taken.is_(None))))
 
 
-def drawn(run: DispatchRun, now: datetime, crew_id: str | None = None) -> dict[str, Any]:
+def drawn(
+    run: DispatchRun, now: datetime, crew_id: str | None = None, scope: Collection[str] | None = None
+) -> dict[str, Any]:
     """What map and timeline show of a run, JSON-ready: its changes (at most 2,000; ``cut``: there are more), the crews
-    they concern with base and shifts, and the span that is looked at."""
+    they concern with base and shifts, what else these hold in ``scope`` (``beside``; at most 1,000, the next ones), and
+    the span that is looked at."""
     query = shown(run.id, "changes", crew_id=crew_id).order_by(_one.place).limit(MOST_DRAWN + 1)
     found = [row(one) for one in db.session.execute(query)]
     cut, found = len(found) > MOST_DRAWN, found[:MOST_DRAWN]
-    ranks = _ranks([one["job_id"] for one in found], now)
-    for one in found:
-        one["job"]["tier"] = ranks[one["job_id"]]
     ids = {one[name] for one in found for name in ("crew_id", "former_crew_id")} - {None}
+    beside = _beside(run, sorted(ids), scope)
+    jobs = [*(one["job"] for one in found), *beside]
+    ranks = _ranks([job["id"] for job in jobs], now)
+    for job in jobs:
+        job["tier"] = ranks[job["id"]]
     people = db.session.scalars(select(Crew).where(among(Crew.id, sorted(ids))).order_by(Crew.code)).all()
     starts = [one[name] for one in found for name in ("planned_start", "former_start") if one[name]]
     ends = [one["planned_end"] for one in found if one["planned_end"]]
@@ -186,6 +197,7 @@ def drawn(run: DispatchRun, now: datetime, crew_id: str | None = None) -> dict[s
     return {
         "changes": found,
         "cut": cut,
+        "beside": beside,
         "crews": [
             {
                 "id": crew.id,
@@ -199,6 +211,23 @@ def drawn(run: DispatchRun, now: datetime, crew_id: str | None = None) -> dict[s
         "from": min(starts, default=plain(run.plan_from)),
         "until": max([*ends, *starts], default=plain(run.plan_until or run.plan_from)),
     }
+
+
+def _beside(run: DispatchRun, crew_ids: Sequence[str], scope: Collection[str] | None) -> list[dict[str, Any]]:
+    """What the crews hold now, in the time that is planned, and the run changes nothing of; by its begin."""
+    until = run.plan_until or run.plan_from + HORIZON
+    changed = select(_one.job_id).where(_one.run_id == run.id, _IS["changes"])
+    names = ("id", "number", *_JOB, "crew_id", "planned_start", "planned_end", "planned_order")
+    query = (
+        select(*(getattr(Job, name) for name in names))
+        .where(among(Job.crew_id, crew_ids), Job.status.in_(HELD), Job.id.not_in(changed))
+        .where(Job.planned_start > run.plan_from - BEGUN_BEFORE, Job.planned_start < until)
+        .order_by(Job.planned_start, Job.id)
+        .limit(MOST_BESIDE)
+    )
+    if scope is not None:
+        query = query.where(among(Job.territory_id, sorted(scope)))
+    return [{name: plain(value) for name, value in one._mapping.items()} for one in db.session.execute(query)]
 
 
 def _ranks(job_ids: Sequence[str], now: datetime) -> dict[str, str]:
