@@ -24,7 +24,7 @@ def test_a_plan_is_watched_looked_at_and_accepted_in_part(console: Callable[...,
     lead = office.post("/v1/jobs", json=make).json
     office.post("/v1/jobs", json={**make, "follows_job_id": lead["id"]})
     stays = office.post("/v1/jobs", json=make).json
-    later = format_time(utc_now().replace(microsecond=0) + timedelta(hours=7))
+    later = format_time(utc_now() + timedelta(hours=7))
     office.post(f"/v1/jobs/{stays['id']}/assign", json={"crew_id": crew, "pin": True, "planned_start": later})
     person = console(territory_ids=[area])
     page = person.open("/runs/new")

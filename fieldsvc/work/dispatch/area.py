@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, delete, insert, or_, select, update
 
 from fieldsvc.base.db import among, db, reading, transaction
 from fieldsvc.geo import planner
+from fieldsvc.geo.inserting import SAME_TIME
 from fieldsvc.geo.model import Goals, Plan, PlanCrew, PlanJob, Stop, Unassigned, Window
 from fieldsvc.geo.travel import TravelTimes
 from fieldsvc.people.models import Crew, Territory
@@ -300,13 +301,20 @@ def _decisions(basis: Basis, made: Plan) -> list[dict[str, Any]]:
         first = fixed.get(crew_id, 0) - sum(stop.job_id in ahead for stop in stops) + 1
         order = first - 1
         for stop in sorted(stops, key=lambda stop: (stop.begin_at, stop.sequence)):
-            work = works.get(stop.job_id)
-            stands = work is not None and (work.crew_id, work.start) == (crew_id, stop.begin_at)
-            order = max(order + 1, (work.order or 0) if work is not None and stands else 0)
-            if work is not None:
-                rows.append(_stop_row(work, stop, crew_id, order, codes.get(crew_id, crew_id)))
+            order += 1
+            if stop.job_id in works:
+                work, told = works[stop.job_id], _as_it_was(works[stop.job_id], stop, crew_id)
+                order = max(order, (work.order or 0) if told is not stop else 0)
+                rows.append(_stop_row(work, told, crew_id, order, codes.get(crew_id, crew_id)))
     rows += [_left_row(works[one.job_id], one, names) for one in made.unassigned if one.job_id in works]
     return rows
+
+
+def _as_it_was(work: Work, stop: Stop, crew_id: str) -> Stop:
+    """The stop with the time that the crew was told before, if that is the same but for seconds; else itself."""
+    if work.crew_id != crew_id or work.start is None or abs(work.start - stop.begin_at) >= SAME_TIME:
+        return stop
+    return replace(stop, begin_at=work.start)
 
 
 def _stop_row(work: Work, stop: Stop, crew_id: str, order: int, code: str) -> dict[str, Any]:
