@@ -29,7 +29,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import marshmallow as ma
-from flask import Blueprint, Response, flash, g, redirect, request, session, url_for
+from flask import Blueprint, Response, current_app, flash, g, redirect, request, session, url_for
 from werkzeug.datastructures import MultiDict
 
 from fieldsvc.api.frame import load
@@ -123,6 +123,22 @@ def own_path(address: str, host_url: str) -> str | None:
     if not path.startswith("/") or path.startswith(("//", "/\\")) or any(ord(sign) < 32 for sign in path):
         return None
     return path[:2000]
+
+
+def way_back(address: str) -> str:
+    """Where to go on after ``address``: there, if it is one of this host; at the page above it, if all it takes is a
+    form; else at the board.
+    """
+    path = own_path(address, request.host_url)
+    if path is None:
+        return url_for("console.board")
+    allowed = current_app.url_map.bind("").allowed_methods
+    above = path.partition("?")[0]
+    if "GET" in (methods := list(allowed(above))) or not methods:
+        return path
+    while above and "GET" not in allowed(above):
+        above = above.rpartition("/")[0]
+    return above or url_for("console.board")
 
 
 def wants_data() -> bool:

@@ -24,7 +24,7 @@ from fieldsvc.api.schemas import Schema, Text
 from fieldsvc.base.clock import utc_now
 from fieldsvc.base.db import reading, transaction
 from fieldsvc.base.errors import FieldsvcError
-from fieldsvc.console.frame import Refused, actor, form, own_path, page, pages, public, typed
+from fieldsvc.console.frame import Refused, actor, form, page, pages, public, typed, way_back
 from fieldsvc.people import sessions, staff
 from fieldsvc.people.actors import Actor
 from fieldsvc.people.models import Staff
@@ -138,7 +138,7 @@ def _who() -> None:
 def sign_in_page() -> Any:
     """The sign-in page."""
     if "actor" in g:
-        return redirect(own_path(request.args.get("next", ""), request.host_url) or url_for("console.board"))
+        return redirect(way_back(request.args.get("next", "")))
     return _again({})
 
 
@@ -163,8 +163,7 @@ def sign_in() -> Any:
             raise
         return _again({"": _("User name or password is wrong.")}), 401
     enter(secret)
-    to = own_path(request.args.get("next", ""), request.host_url) or url_for("console.board")
-    return redirect(to, 303)
+    return redirect(way_back(request.args.get("next", "")), 303)
 
 
 def _again(faults: dict[str, str]) -> str:

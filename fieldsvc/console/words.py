@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from flask import Flask, current_app, redirect, request, session, url_for
+from flask import Flask, current_app, redirect, request, session
 from flask_babel import Babel, format_datetime
 from flask_babel import gettext as _
 from jinja2 import pass_context
 from markupsafe import Markup
 
 from fieldsvc.base.clock import format_time, parse_time, utc_now
-from fieldsvc.console.frame import keep, may, own_path, pages, public
+from fieldsvc.console.frame import keep, may, pages, public, way_back
 
 LANGUAGES = {"en": "English", "zh": "中文"}
 THEMES = ("auto", "light", "dark")
@@ -229,8 +229,7 @@ def preferences() -> Any:
     for name, known in (("language", LANGUAGES), ("theme", THEMES)):
         if (chosen := request.form.get(name)) in known:
             keep(name, str(chosen))
-    to = own_path(request.form.get("next", ""), request.host_url)
-    return redirect(to or url_for("console.board"), 303)
+    return redirect(way_back(request.form.get("next", "")), 303)
 
 
 __all__ = ["LANGUAGES", "at", "clock_time", "iso", "language", "moment", "said", "since", "span", "word", "zone"]

@@ -20,6 +20,7 @@ from fieldsvc.people import sessions, staff
 from fieldsvc.people.actors import SYSTEM
 from fieldsvc.people.models import ConsoleSession
 from tests.visitor import HOST, PASSWORD, Visitor
+from workers import runtime, tasks
 
 
 def change(app: Flask, visitor: Visitor, **changes: object) -> None:
@@ -147,8 +148,8 @@ def test_a_session_ends_unused_or_old_on_the_server_and_is_forgotten(app: Flask,
     visitor.sign_in()
     dated(app, visitor, started_at=sessions.LONGEST)
     assert visitor.get("/account").location.startswith("/sign-in")
-    with app.app_context(), transaction():
-        sessions.forget(utc_now(), ttl)
+    with runtime.serving(app):
+        tasks.sweep()
     assert kept(app, visitor) == []
     assert len(kept(app, other)) == 1
 
@@ -318,6 +319,11 @@ def test_language_and_theme_are_kept_for_the_browser(app: Flask) -> None:
     assert '<html lang="en" data-theme="auto"' in visitor.get("/").text
     assert visitor.post("/preferences", language="zh", theme="dark", next="/?status=new").location == "/?status=new"
     assert '<html lang="zh" data-theme="dark"' in visitor.get("/").text
+    assert visitor.post("/preferences", next="/account/password").location == "/account"  # which takes a form alone
+    assert visitor.post("/preferences", next=f"/users/{visitor.staff_id}/sessions/end").location.endswith(
+        visitor.staff_id
+    )
+    assert visitor.post("/preferences", next="/nothing?at=all").location == "/nothing?at=all"
     visitor.post("/preferences", language="xx", theme="pink", next="https://elsewhere.example.org")
     assert '<html lang="zh" data-theme="dark"' in visitor.get("/").text
 
