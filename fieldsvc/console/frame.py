@@ -207,7 +207,10 @@ def _by_field(error: FieldsvcError) -> dict[str, str]:
     for fault in error.errors:
         name = fault["field"].strip("/").split("/")[0]
         faults.setdefault(name, fault["reason"])
-    return faults or {"": error.detail}
+    if faults:
+        return faults
+    name, _colon, reason = error.detail.partition(": ")
+    return {name: reason} if reason and name in request.form else {"": error.detail}
 
 
 def typed() -> MultiDict[str, str]:

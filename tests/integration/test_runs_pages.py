@@ -314,7 +314,7 @@ def test_outages_are_entered_and_called_off_and_inspections_made(app: Flask) -> 
     }
     for wrong, fault in (
         ({"ends_at": f"{day}T07:00"}, "must be after starts_at"),
-        ({"transformer_area": "T9"}, "no usage point is in it"),
+        ({"transformer_area": "T9"}, 'id="f-transformer_area-fault">no usage point is in it'),
         ({"starts_at": "soon"}, ""),
     ):
         refused = visitor.post("/outages", **fields | wrong)
