@@ -1,18 +1,37 @@
 // What bench/console.py puts into a page before its own scripts: a watch for when it has come to rest, and what to do.
 
-window.bench = { last: 0 };
+window.bench = { last: 0, asking: 0 };
 
 new MutationObserver((changes) => {
   const ticks = ({ target }) => (target.nodeType === 1 ? target : target.parentElement)?.closest(".countdown, .vis-current-time, #line");
   if (changes.some((one) => !ticks(one))) bench.last = performance.now();
 }).observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
 
-/** Milliseconds from `from` to the last change after which nothing changes for half a second. */
+// Whatever is asked of the service is under way until its answer has been read; the line of events never ends and is none.
+for (const [of, name] of [[window, "fetch"], [Response.prototype, "json"], [Response.prototype, "text"]]) {
+  const asked = of[name];
+  of[name] = function (...args) {
+    bench.asking += 1;
+    return asked.apply(this, args).finally(() => (bench.asking -= 1));
+  };
+}
+const { send } = XMLHttpRequest.prototype;
+XMLHttpRequest.prototype.send = function (...args) {
+  bench.asking += 1;
+  this.addEventListener("loadend", () => (bench.asking -= 1));
+  return send.apply(this, args);
+};
+
+/** Milliseconds from `from` to the last change after which for half a second nothing changes and nothing is under way. */
 bench.still = async (from) => {
   for (;;) {
     const last = bench.last;
-    await new Promise((done) => setTimeout(done, 500));
-    if (bench.last === last && last > from) return last - from;
+    let quiet = !bench.asking;
+    for (let part = 0; part < 10; part += 1) {
+      await new Promise((done) => setTimeout(done, 50));
+      quiet &&= !bench.asking;
+    }
+    if (quiet && bench.last === last && last > from) return last - from;
   }
 };
 

@@ -1,8 +1,8 @@
 """The board in Chromium with 10,000 jobs and 300 crews, beside itself with 100 jobs and beside a bare Leaflet map.
 
 Times are the browser's own: from the beginning of the navigation, or from the click, to the last change of the page
-after which nothing changes for half a second; countdowns and the dot that says "live" do not count. Each round opens a
-new window without a cache.
+after which for half a second nothing changes and no question to the service is under way; countdowns and the dot that
+says "live" do not count. Each round opens a new window without a cache.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def measured(sizes: tuple[Size, ...], rounds: int) -> list[list[dict[str, float]
             points = [_seed(service, size) for service, size in zip((small, large), sizes, strict=True)]
             for _ in range(rounds):
                 for place, service in enumerate((small, large)):
-                    found[place].append(_round(browser, service, points[place]))
+                    found[place].append(_round(browser, service, points[place], sizes[place].crews))
         browser.close()
     return found
 
@@ -158,11 +158,14 @@ def _window(browser: Browser, service: Running) -> Iterator[tuple[BrowserContext
         context.close()
 
 
-def _round(browser: Browser, service: Running, points: list[tuple[float, float]]) -> dict[str, float]:
+def _round(browser: Browser, service: Running, points: list[tuple[float, float]], crews: int) -> dict[str, float]:
     with _window(browser, service) as (_, page):
         page.goto("/", wait_until="commit")
         page.wait_for_load_state("load")
         whole = page.evaluate("() => bench.still(0)")
+        rows = page.locator("#timeline .vis-label .tl-crew").count()
+        if rows != crews:
+            raise SystemExit(f"the board came to rest with {rows} of {crews} crews: this measures nothing")
         paint = page.evaluate("() => performance.getEntriesByName('first-contentful-paint')[0].startTime")
         found = {"first paint": paint, "list, map and timeline there": whole}
         found["a filter: list, map and timeline changed"] = page.evaluate("one => bench.click(one)", FILTER)
