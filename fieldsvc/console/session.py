@@ -37,8 +37,8 @@ _login = flask_login.LoginManager()
 _OF_NOBODY = ("console.static", "console.library")
 """Files that are the same for everybody, and may be kept by whatever lies between a browser and us."""
 _BROWSERS = {
-    "Edg": "Edge", "OPR": "Opera", "SamsungBrowser": "Samsung Internet", "Firefox": "Firefox", "FxiOS": "Firefox",
-    "CriOS": "Chrome", "Chrome": "Chrome", "Safari": "Safari",
+    "Edg": "Edge", "EdgA": "Edge", "EdgiOS": "Edge", "OPR": "Opera", "SamsungBrowser": "Samsung Internet",
+    "Firefox": "Firefox", "FxiOS": "Firefox", "CriOS": "Chrome", "Chrome": "Chrome", "Safari": "Safari",
 }  # fmt: skip
 _SYSTEMS = {
     "Windows": "Windows", "Android": "Android", "iPhone": "iOS", "iPad": "iPadOS", "Macintosh": "macOS",
