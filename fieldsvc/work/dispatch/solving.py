@@ -47,12 +47,18 @@ def solved(basis: Basis, travel: TravelTimes, plan: Solver) -> tuple[Basis, Plan
     if basis.mode not in ("insert", "crew_out"):
         jobs = [work.job for work in basis.works]
         return basis, plan([*jobs, *basis.ahead], crews, basis.asked.span.start, travel, basis.goals)
-    found = _Given(basis, crews, travel, plan)
-    routes = _routes(basis, found, travel)
-    touched = {route.crew_id for route in routes}
+    loose: frozenset[str] = frozenset()
+    for _ in range(MOST_ROUNDS):
+        found = _Given(basis, crews, travel, plan, loose)
+        routes = _routes(basis, found, travel)
+        touched = {route.crew_id for route in routes}
+        left = found.without_room(touched)
+        if not left & basis.kept - loose:
+            break
+        loose |= left & basis.kept
     ahead = {job.id for job in basis.ahead}
     planned = {stop.job_id for route in routes for stop in route.stops} - ahead
-    decided = planned | {one.job_id for one in found.made.unassigned if one.job_id in found.given | found.left}
+    decided = planned | {one.job_id for one in found.made.unassigned if one.job_id in found.given | left}
     made = replace(
         found.made,
         routes=tuple(sorted(routes, key=lambda route: route.crew_id)),
@@ -64,15 +70,24 @@ def solved(basis: Basis, travel: TravelTimes, plan: Solver) -> tuple[Basis, Plan
 class _Given:
     """Who gets what: the job or the jobs that the run is about, and whatever has to give way to them.
 
+    :param loose: jobs that are known to have to give way.
     :ivar made: the solver's plan for everybody. ``given``: the jobs that look for a crew; ``getting``: the days that
-        get one of them; ``left``: what gave way and fits nowhere.
+        get one of them.
     """
 
-    def __init__(self, basis: Basis, crews: Sequence[PlanCrew], travel: TravelTimes, plan: Solver) -> None:
+    def __init__(
+        self,
+        basis: Basis,
+        crews: Sequence[PlanCrew],
+        travel: TravelTimes,
+        plan: Solver,
+        loose: Collection[str],
+    ) -> None:
         self.day_of = {work.job.id: day.crew.id for day in basis.days for work in day.free}
         wanted = {w.job.id for w in basis.works if not w.job.pinned or w.job.id not in self.day_of}
-        self.given, self.left = set(wanted), frozenset[str]()
+        self.given = wanted.union(loose)
         jobs = {work.job.id: work.job for work in basis.works}
+        jobs |= {job_id: replace(jobs[job_id], pinned=False) for job_id in loose}
         first: dict[str, Stop] = {}
         for turn in range(MOST_ROUNDS):
             made = plan([*jobs.values(), *basis.ahead], crews, basis.asked.span.start, travel, basis.goals)
@@ -80,10 +95,8 @@ class _Given:
             self.getting = {
                 stop.crew_id for stop in stops if stop.job_id in wanted or self.day_of.get(stop.job_id) != stop.crew_id
             }
-            gone = {one.job_id for one in made.unassigned if one.reason in GIVES_WAY and self._day(one.job_id)}
-            self.left = frozenset(gone - self.given)
-            more = self.left & basis.kept
             self.made = _as_first(made, first)
+            more = self.without_room(self.getting) & basis.kept
             if not more or turn == MOST_ROUNDS - 1:
                 return
             if not turn:
@@ -94,9 +107,10 @@ class _Given:
             full = {self.day_of[one.job_id] for one in made.unassigned if one.job_id in self.day_of} - self.getting
             crews = [crew for crew in crews if crew.id not in full]
 
-    def _day(self, job_id: str) -> bool:
-        """Whether the job stands in a day that gets another one."""
-        return self.day_of.get(job_id) in self.getting
+    def without_room(self, days: Collection[str]) -> frozenset[str]:
+        """What no longer fits into the day it stands in, of these days."""
+        out = (one.job_id for one in self.made.unassigned if one.reason in GIVES_WAY)
+        return frozenset(job_id for job_id in out if job_id not in self.given and self.day_of.get(job_id) in days)
 
 
 def _as_first(made: Plan, first: Mapping[str, Stop]) -> Plan:
