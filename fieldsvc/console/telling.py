@@ -172,6 +172,8 @@ def changes(entry: HistoryEntry, names: Names) -> list[Change]:
     before, after = entry.before or {}, dict(entry.after or {})
     if entry.entity == "operation":
         after.pop("entity_id", None)  # the job, which everybody is looking at
+    if after.get("crew_id"):
+        after.pop("crew", None)  # its code, as the link says it
     rows = _differences("", "", before, after)
     return [Change(path, _brief(name, old, names), _brief(name, new, names)) for path, name, old, new in rows]
 
