@@ -210,7 +210,10 @@ def test_a_line_ends_with_its_session_and_with_what_its_account_may_see(app: Fla
             with app.app_context(), transaction():
                 staff.edit(SYSTEM.source(utc_now()), person.staff_id, change)
             assert line.event() is None, change
-    person.post("/sign-out")
+    with listening(person, cursor(person)) as line:
+        assert line.silent()
+        person.post("/sign-out")
+        assert line.event() is None
     refused = person.get("/board/stream", Accept="text/event-stream")
     assert refused.status_code == 401
 
