@@ -213,7 +213,8 @@ def _route(day: _Day, walked: Walk, first: int, new: set[str]) -> Route:
     before = START
     for place, visit in enumerate(walked.visits):
         start = day.starts.get(visit.job.id)
-        stays = start is not None and (place < first or abs(visit.begin_at - start) < SAME_TIME)
+        slipped = start is not None and place < first and visit.begin_at > start
+        stays = start is not None and (slipped or abs(visit.begin_at - start) < SAME_TIME)
         begin = start if stays and start is not None else visit.begin_at
         way, far = day.ways.seconds(before, visit.job.id) or 0, day.ways.metres(before, visit.job.id)
         stops.append(_stop(day, visit, begin, place, way, far))

@@ -77,7 +77,7 @@ def without_a(basis: Basis) -> Basis:
 
 
 @pytest.mark.parametrize("mode", ["insert", "crew_out"])
-@pytest.mark.parametrize("seed", [*range(15), 130, 237, 244])
+@pytest.mark.parametrize("seed", [*range(12), 130, 237, 533, 632, 839, 861])
 def test_nothing_is_touched_without_need_and_nothing_gets_lost(seed: int, mode: str) -> None:
     basis = a_day(seed) if mode == "insert" else without_a(a_day(seed))
     narrowed, made = solved(basis, TRAVEL, planner.plan)

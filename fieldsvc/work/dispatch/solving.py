@@ -50,8 +50,7 @@ def solved(basis: Basis, travel: TravelTimes, plan: Solver) -> tuple[Basis, Plan
     loose: frozenset[str] = frozenset()
     for _ in range(MOST_ROUNDS):
         found = _Given(basis, crews, travel, plan, loose)
-        routes = _routes(basis, found, travel)
-        touched = {route.crew_id for route in routes}
+        routes, touched = _routes(basis, found, travel)
         left = found.without_room(touched)
         if not left & basis.kept - loose:
             break
@@ -86,6 +85,7 @@ class _Given:
         self.day_of = {work.job.id: day.crew.id for day in basis.days for work in day.free}
         wanted = {w.job.id for w in basis.works if not w.job.pinned or w.job.id not in self.day_of}
         self.given = wanted.union(loose)
+        linked = {one for one, _ in _links(basis)}
         jobs = {work.job.id: work.job for work in basis.works}
         jobs |= {job_id: replace(jobs[job_id], pinned=False) for job_id in loose}
         first: dict[str, Stop] = {}
@@ -104,7 +104,9 @@ class _Given:
                 jobs |= {i: replace(jobs[i], crew_id=stop.crew_id, pinned=True) for i, stop in first.items()}
             jobs |= {job_id: replace(jobs[job_id], pinned=False) for job_id in more}
             self.given |= more
-            full = {self.day_of[one.job_id] for one in made.unassigned if one.job_id in self.day_of} - self.getting
+            # Whose own work does not fit takes none of it; but what waits for another job may only lack that one.
+            out = {one.job_id for one in made.unassigned} - linked
+            full = {self.day_of[job_id] for job_id in out if job_id in self.day_of} - self.getting
             crews = [crew for crew in crews if crew.id not in full]
 
     def without_room(self, days: Collection[str]) -> frozenset[str]:
@@ -125,9 +127,9 @@ def _as_first(made: Plan, first: Mapping[str, Stop]) -> Plan:
     return replace(made, routes=tuple(replace(one, stops=tuple(map(told, one.stops))) for one in made.routes))
 
 
-def _routes(basis: Basis, found: _Given, travel: TravelTimes) -> list[Route]:
-    """The days that are made anew: in the order they have, where that does; else as the solver has them, and with
-    them the days whose work goes together with theirs."""
+def _routes(basis: Basis, found: _Given, travel: TravelTimes) -> tuple[list[Route], set[str]]:
+    """The days that are another than before, and their ids: in the order they have, where that does; else as the
+    solver has them, and with them the days whose work goes together with theirs. A day that is left empty has none."""
     by_solver = {route.crew_id: route for route in found.made.routes}
     now_in = {stop.job_id: stop.crew_id for stop in found.made.stops}
     links = _links(basis)
@@ -139,11 +141,14 @@ def _routes(basis: Basis, found: _Given, travel: TravelTimes) -> list[Route]:
                 kept[crew.id] = route
     anew = found.getting - kept.keys()
     more = set(anew)
+    days = found.day_of | now_in  # what the solver had no room for still stands where it is
     while more:
-        beside = {now_in[other] for one, other in links if now_in.get(one) in more and other in now_in}
+        beside = {days[other] for one, other in links if days.get(one) in more and other in days}
         more = beside - anew
         anew |= more
-    return [by_solver[day_id] for day_id in anew] + [route for day_id, route in kept.items() if day_id not in anew]
+    routes = [by_solver[day_id] for day_id in sorted(anew) if day_id in by_solver]
+    routes += [route for day_id, route in kept.items() if day_id not in anew]
+    return routes, anew | kept.keys()
 
 
 def _links(basis: Basis) -> set[tuple[str, str]]:
