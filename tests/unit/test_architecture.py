@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
+from jinja2 import Environment, nodes
 
 from fieldsvc import kinds
 from fieldsvc.app import create_app
@@ -198,6 +199,20 @@ def test_every_task_that_is_rung_for_exists() -> None:
         if dotted(node.func).split(".")[-1] == "ring" and isinstance(node.args[0], ast.Constant)  # type: ignore[attr-defined]
     }
     assert rung <= there
+
+
+def test_a_page_uses_the_pieces_of_its_frame_inside_of_its_blocks_only() -> None:
+    """Outside of them the frame has not been read yet, and what is set there fails where it is shown."""
+    env, outside = Environment(extensions=["jinja2.ext.do"]), []
+    for path in sorted((ROOT / "fieldsvc/console/templates").glob("*.html")):
+        body = env.parse(path.read_text(encoding="utf-8")).body
+        if not any(isinstance(node, nodes.Extends) for node in body):
+            continue
+        own = {node.target for node in body if isinstance(node, nodes.Import)}
+        rest = [node for node in body if not isinstance(node, nodes.Block | nodes.Import | nodes.Macro)]
+        used = {name.name for node in rest for name in node.find_all(nodes.Name)}
+        outside += [f"{path.name}: parts"] if "parts" in used - own else []
+    assert outside == []
 
 
 def test_the_lock_files_name_no_host_and_every_line_has_its_hash() -> None:
