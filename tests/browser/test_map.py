@@ -95,6 +95,22 @@ def test_the_map_shows_the_day_selects_by_area_and_by_keyboard_and_takes_drops(
     expect(here.get_by_text("Safety inspection")).to_be_visible()
     assert [fault for fault in person.violations() if "map-" in fault or "leaflet" in fault] == []
 
+    _crowd(person)
+
+    # A job dropped on a crew is given to it, after what breaks there has been said beside the pointer.
+    here.get_by_text("Legend").click()
+    near = f"#map .crew[data-crew='{scene.crews['near']}'] .crew-pill"
+    _by_finger(page, mark, near)
+    page.mouse.move(*_middle(page, mark))
+    page.mouse.down()
+    page.mouse.move(*_middle(page, near), steps=4)
+    expect(page.locator(".drag-hint")).to_contain_text("Crew")
+    page.mouse.up()
+    expect(page.locator(f"#map .mark.given[data-job='{odd}'], dialog[open]").first).to_be_attached()
+
+
+def _crowd(person: Console) -> None:
+    page, here = person.page, person.page.locator("#map")
     # Of many crews in one place one says its name, a silent one, and how many others there are; who is pointed at says
     # its own.
     page.route("**/board/data*", _many, times=1)
@@ -110,10 +126,9 @@ def test_the_map_shows_the_day_selects_by_area_and_by_keyboard_and_takes_drops(
     person.open("/")
     expect(here.locator(".crew-more").filter(has_text="+")).to_have_count(0)
 
-    # A job dropped on a crew is given to it, after what breaks there has been said beside the pointer.
-    here.get_by_text("Legend").click()
-    # A finger rests on the mark first; what is taken from it falls back.
-    near = f"#map .crew[data-crew='{scene.crews['near']}'] .crew-pill"
+
+def _by_finger(page: Page, mark: str, near: str) -> None:
+    """A finger rests on ``mark`` first; what is taken from it over ``near`` falls back."""
     finger = page.context.new_cdp_session(page)
     _touch(finger, "touchStart", _middle(page, mark))
     expect(page.locator(".drag-ghost")).to_be_visible()
@@ -121,9 +136,3 @@ def test_the_map_shows_the_day_selects_by_area_and_by_keyboard_and_takes_drops(
     expect(page.locator(".drag-hint")).to_contain_text("Crew")
     _touch(finger, "touchCancel")
     expect(page.locator(".drag-ghost")).to_have_count(0)
-    page.mouse.move(*_middle(page, mark))
-    page.mouse.down()
-    page.mouse.move(*_middle(page, near), steps=4)
-    expect(page.locator(".drag-hint")).to_contain_text("Crew")
-    page.mouse.up()
-    expect(page.locator(f"#map .mark.given[data-job='{odd}'], dialog[open]").first).to_be_attached()
