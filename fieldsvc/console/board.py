@@ -248,6 +248,7 @@ def _ids(name: str) -> list[str]:
 @page()
 def board_data() -> Response:
     """Jobs and crews by the filters of the address, for map and timeline: at most ``work.board.MOST`` jobs, the first.
+    The numbers come with the list.
 
     ``cursor`` is where the stream goes on. ``at_risk_s`` before it is due a promise runs out, after ``fresh_s`` without
     a sign of life a crew on duty is silent.
@@ -258,9 +259,8 @@ def board_data() -> Response:
         offered = known()
         picked = chosen(offered, now)
         cards = room.jobs(picked.wanted, scope, now)
-        counts = room.counts(picked.wanted, scope, now)
         crews = _crews(picked, cards, now)
-    told = {"as_of": now, "day": picked.day, "cursor": str(cursor), "counts": counts}
+    told = {"as_of": now, "day": picked.day, "cursor": str(cursor)}
     ages = {"at_risk_s": room.at_risk(now).total_seconds(), "fresh_s": _fresh().total_seconds()}
     return _data(**told, **ages, jobs=_table(cards), crews=crews)
 

@@ -156,8 +156,9 @@ export class List {
   /** The numbers above the list. One that was not there comes with the next change of filters. */
   counts() {
     const { counts } = this.store;
+    if (!counts) return;
     const numbers = { "promise:soon": counts.soon, "promise:over": counts.over, "crew:none": counts.nobody };
-    for (const [status, number] of Object.entries(counts.status ?? {})) numbers[`status:${status}`] = number;
+    for (const [status, number] of Object.entries(counts.status)) numbers[`status:${status}`] = number;
     const chips = [...document.querySelectorAll("#chips [data-chip]")];
     for (const chip of chips) {
       const number = chip.querySelector(".number");

@@ -35,7 +35,7 @@ export class Store extends EventTarget {
     this.filters = new URLSearchParams(query);
     this.selected = new Set();
     this.pointed = { job: null, crew: null };
-    this.counts = {};
+    this.counts = null; // of these filters; none yet: as the list has them
     this.day = null; // YYYY-MM-DD
     this.cursor = null; // where the stream goes on
     this.asked = 0;
@@ -67,7 +67,7 @@ export class Store extends EventTarget {
     if (asked !== this.asked) return;
     this.jobs = new Map(rows(found.jobs).map((job) => [job.id, job]));
     this.crews = new Map(found.crews.map((crew) => [crew.id, crew]));
-    Object.assign(this, { counts: found.counts, day: found.day, cursor: found.cursor, counted: performance.now() });
+    Object.assign(this, { counts: null, day: found.day, cursor: found.cursor, counted: performance.now() });
     this.ages = { risk: found.at_risk_s * 1000, fresh: found.fresh_s * 1000 };
     this.select([...this.selected].filter((id) => this.jobs.has(id)));
     this.tell("load");
@@ -105,7 +105,7 @@ export class Store extends EventTarget {
     if (ids.length) query.set("ids", ids.join(","));
     if (crews.length) query.set("crews", crews.join(","));
     const now = performance.now();
-    const pause = (this.counts.shown ?? 0) > MANY ? 5 * COUNTED : COUNTED;
+    const pause = this.jobs.size > MANY ? 5 * COUNTED : COUNTED;
     if (now - this.counted >= pause) {
       this.counted = now;
       query.set("counts", "1");
