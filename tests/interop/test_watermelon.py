@@ -137,7 +137,7 @@ def fill(served: Running, crew_id: str, many: int, lamp: str) -> None:
     with served.field.app.app_context(), transaction():
         for n in range(many):
             job = f"{crew_id}-{n:05}"
-            doc = {"id": job, "number": f"N-{n}", "title": f"Lamp {n}", "details": {"lamp": lamp}, "notes": [], "rev": 1}
+            doc = {"id": job, "number": f"N-{n}", "title": "Lamp", "details": {"lamp": lamp}, "notes": [], "rev": 1}
             publish.put([f"crew:{crew_id}"], "job", job, 1, doc)
 
 
