@@ -13,7 +13,7 @@ const ONE_PLACE = 6; // pixels between crews that look as one
 
 /**
  * Leaflet and its plugins as this console wants them: marks are moved in the plane. By default each has a transform in
- * space, which makes it a layer of its own for the graphics card: with a thousand of them dragging the map stutters.
+ * space, which makes it a layer of its own for the graphics card: with hundreds of them dragging the map takes three times the processor, and stutters.
  */
 export function prepare() {
   const L = window.L;
