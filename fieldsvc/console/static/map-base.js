@@ -13,6 +13,9 @@ const DETAILS = [8, 11, 14]; // zooms for which outlines are simplified
 /** The zoom of a map that does not know yet what it is going to show. */
 export const WORLD = 2;
 
+/** The closest zoom at which one place alone still has something around it that tells where it is. */
+export const AROUND = facts.tiles || facts.streets ? 19 : 11;
+
 /** Data of the base. That it does not come is no news for a notice: the map just stays bare. */
 async function get(url) {
   const answer = await fetch(url, { headers: { Accept: "application/json" } });

@@ -1,7 +1,7 @@
 // One map in an element: base, marks, and the ways to point out a place or an area on it.
 
 import { language, words } from "./console.js";
-import { addBase, WORLD } from "./map-base.js";
+import { addBase, AROUND, WORLD } from "./map-base.js";
 import { CrewMarks, JobMarks, Routes, icon, placed, prepare } from "./map-marks.js";
 import { node } from "./map-looks.js";
 import { button, legend, toolbar } from "./map-tools.js";
@@ -61,7 +61,7 @@ export function createMap(element, options = {}) {
     showCrews: (crews) => view.crews.show([...crews]),
     showRoute: (points) => view.routes.show(points),
     setView: ({ lon, lat }, zoom = 15) => {
-      map.setView([lat, lon], zoom, { animate: false });
+      map.setView([lat, lon], Math.min(zoom, AROUND), { animate: false });
       fitted = null;
     },
     fit: (how = {}) => {
@@ -71,7 +71,8 @@ export function createMap(element, options = {}) {
       if (Math.min(x, y) < LEAST) return; // folded away, or not laid out yet: when it has a size
       const shown = [view.jobs.bounds(), view.crews.bounds()].filter(Boolean);
       const bounds = shown.length ? shown.reduce((all, one) => L.latLngBounds(all.getSouthWest(), all.getNorthEast()).extend(one)) : base.bounds();
-      if (bounds) map.fitBounds(bounds, { padding: [24, 24], maxZoom, animate: false });
+      const alone = bounds?.getSouthWest().equals(bounds.getNorthEast());
+      if (bounds) map.fitBounds(bounds, { padding: [24, 24], maxZoom: alone ? Math.min(maxZoom, AROUND) : maxZoom, animate: false });
       fitted = how;
     },
     pick: (callback, value) => pick(view, callback, value),
