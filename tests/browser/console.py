@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, Response
+from playwright.sync_api import TimeoutError as NotInTime
 
 from fieldsvc.base.clock import new_id, utc_now
 from fieldsvc.base.db import transaction
@@ -67,6 +68,14 @@ class Console:
         self.page.goto(path)
         self.page.wait_for_load_state("load")
         return self.page
+
+    def fits(self) -> bool:
+        """Whether the page is no wider than the window, or becomes so: what draws by itself does so a frame later."""
+        try:
+            self.page.wait_for_function("() => document.documentElement.scrollWidth <= window.innerWidth + 1")
+        except NotInTime:
+            return False
+        return True
 
     def violations(self, *rules: str) -> list[str]:
         """What axe finds wrong with the page as it stands: by the rules of WCAG 2.2 AA and its best practices, or by

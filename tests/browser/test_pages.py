@@ -74,7 +74,6 @@ PAGES = {
 }
 """Name → address; in braces what has an id."""
 _SEEN_WELL = """() => !document.querySelector('.htmx-request') && document.fonts.status === 'loaded'"""
-_TOO_WIDE = """() => document.documentElement.scrollWidth > window.innerWidth + 1"""
 
 
 @pytest.fixture
@@ -161,7 +160,7 @@ def test_nothing_keeps_anybody_out_of_any_page(
         page.set_viewport_size({"width": TABLET[0], "height": TABLET[1]})
         page.emulate_media(color_scheme="dark")
         _still(page)
-        if page.evaluate(_TOO_WIDE):
+        if not person.fits():
             found.append(f"{name}: wider than the window of a tablet")
         found += [f"{name}, dark: {one}" for one in person.violations("color-contrast")]
         if pictures:
