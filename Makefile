@@ -6,7 +6,7 @@ LIBS    := fieldsvc/console/node_modules/.ready
 WORDS   := fieldsvc/console/translations/zh/LC_MESSAGES/messages.mo
 CLIENTS := tests/interop/node_modules/.ready
 DB      ?= both
-JOBS    ?= 3
+JOBS    ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo simulate run test check fuzz bench format words lock clean
